@@ -1,0 +1,10 @@
+//! Turns packages, whole and broken, into the codes that must fire.
+//! It exercises files on disk; the arithmetic of single modules is tested beside them.
+
+mod mutate;
+mod open;
+mod seal;
+mod second;
+mod support;
+mod unseal;
+mod vectors;

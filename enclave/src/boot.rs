@@ -1,0 +1,341 @@
+//! Turns a fresh process into a serving one, state by state: booting, attested, unsealed, serving. No state can be skipped.
+//! `Attested` means that this machine's own report binds the configuration; whether anybody accepts that report is theirs to say.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Instant;
+
+use ring::rand::{SecureRandom as _, SystemRandom};
+use tokio::sync::{mpsc, watch};
+use vouchsafe_attestation::lp::{Transcript, sha256};
+
+use crate::attest::Window;
+use crate::authority;
+use crate::channel::{Descriptors, HostChannel, HostRequest};
+use crate::config::{BUILD_TIME, Config, MAX_CONFIG, ModelConfig};
+use crate::device::{EvidenceDevice, Words, host_data};
+use crate::engine::Runtime;
+use crate::error::EnclaveError;
+use crate::keeper::{Backoff, Keeper};
+use crate::lease::GuestClock;
+use crate::model::{Model, Registry};
+use crate::public_event;
+use crate::release_client::ReleaseClient;
+use crate::serve::{Service, accept};
+use crate::tls::Identity;
+use crate::unseal::Unsealer;
+
+/// The descriptors are here, the device is chosen; nothing of the configuration has been parsed.
+pub struct Booting {
+    words: Words,
+    device: Arc<dyn EvidenceDevice>,
+    config: Vec<u8>,
+    models: OwnedFd,
+    onnxruntime: OwnedFd,
+    listener: TcpListener,
+}
+
+/// The own report binds this configuration; the process has left the file system and the network, models and brokers excepted.
+pub struct Attested {
+    words: Words,
+    device: Arc<dyn EvidenceDevice>,
+    config: Config,
+    config_digest: [u8; 32],
+    models: OwnedFd,
+    runtime: Runtime,
+    listener: TcpListener,
+}
+
+/// Every configured model runs under a lease.
+pub struct Unsealed {
+    words: Words,
+    device: Arc<dyn EvidenceDevice>,
+    config: Config,
+    config_digest: [u8; 32],
+    listener: TcpListener,
+    clock: Arc<GuestClock>,
+    unsealer: Arc<Unsealer>,
+    models: Vec<Arc<Model>>,
+}
+
+/// Requests are answered until the host says stop.
+pub struct Serving {
+    keeper: Arc<Keeper>,
+    stop: watch::Sender<bool>,
+    accepting: tokio::task::JoinHandle<()>,
+}
+
+/// Runs the program; the exit status.
+pub fn main(words: impl Iterator<Item = String>) -> u8 {
+    let dropped = authority::drop_authority();
+    crate::log::install();
+    let channel = match HostChannel::stdin() {
+        Ok(channel) => channel,
+        Err(error) => return fatal(None, &error),
+    };
+    match dropped.and_then(|()| run(words, &channel)) {
+        Ok(()) => {
+            public_event!("stopped");
+            0
+        }
+        Err(error) => fatal(Some(&channel), &error),
+    }
+}
+
+fn run(words: impl Iterator<Item = String>, channel: &HostChannel) -> Result<(), EnclaveError> {
+    let words = Words::parse(words)?;
+    words.has_device()?;
+    channel.send_state("booting");
+    let booting = Booting::receive(words, channel)?;
+    let attested = booting.attest()?;
+    // From here on threads may start: they inherit the fence.
+    channel.send_state("attested");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|_| EnclaveError::System("start the runtime"))?;
+    let requests = listen(channel.try_clone()?)?;
+    let result = runtime.block_on(supervise(attested, channel, requests));
+    runtime.shutdown_background();
+    result
+}
+
+fn fatal(channel: Option<&HostChannel>, error: &EnclaveError) -> u8 {
+    let fact = error.to_string();
+    let ticket = match error {
+        EnclaveError::KeyRefused { ticket } => ticket.as_str(),
+        _ => "",
+    };
+    public_event!("fatal", pub_code = error.code(), pub_fact = fact, pub_advice = error.advice(), pub_ticket = ticket);
+    if let Some(channel) = channel {
+        channel.send_fatal(error);
+    }
+    error.exit()
+}
+
+impl Booting {
+    /// Takes the descriptors of the first frame and opens the device that the words name.
+    ///
+    /// # Errors
+    /// `HOST_CHANNEL`, `NO_TEE`, `SYSTEM`.
+    pub fn receive(words: Words, channel: &HostChannel) -> Result<Self, EnclaveError> {
+        let Descriptors { device, config, models, onnxruntime, listener } = channel.receive_hello()?;
+        let device = Arc::from(words.open_device(device)?);
+        let mut bytes = Vec::new();
+        let cap = MAX_CONFIG as u64 + 1;
+        File::from(config)
+            .take(cap)
+            .read_to_end(&mut bytes)
+            .map_err(|_| EnclaveError::System("read the configuration"))?;
+        let listener = TcpListener::from(listener);
+        listener
+            .set_nonblocking(true)
+            .map_err(|_| EnclaveError::Channel("the fifth descriptor is no listening socket"))?;
+        Ok(Self { words, device, config: bytes, models, onnxruntime, listener })
+    }
+
+    /// Compares the configuration with the own report, and only then parses it, loads the library and fences the process.
+    ///
+    /// # Errors
+    /// `EVIDENCE_DEVICE`, `CONFIG_DIGEST_MISMATCH`, `CONFIG_*`, `ORT_*`, `AUTHORITY`.
+    pub fn attest(self) -> Result<Attested, EnclaveError> {
+        let mut nonce = [0; 32];
+        SystemRandom::new().fill(&mut nonce).map_err(|_| EnclaveError::Identity("nonce"))?;
+        let evidence = self.device.quote(Transcript::<64>::new("vouchsafe/1 boot").lp(&nonce).finish())?;
+        let config_digest = sha256(&self.config);
+        if host_data(&evidence)? != config_digest {
+            return Err(EnclaveError::ConfigDigestMismatch);
+        }
+        let config = Config::parse(&self.config)?;
+        let runtime = Runtime::load(&self.onnxruntime)?;
+        let enforced = authority::fence(&self.models, config.brokers.iter().map(|b| b.address.port()))?;
+        public_event!(
+            "attested",
+            pub_mode = self.words.mode.as_str(),
+            pub_tee = self.words.tee.as_str(),
+            pub_config_digest = hex::encode(config_digest),
+            pub_landlock = enforced,
+        );
+        let Self { words, device, models, listener, .. } = self;
+        Ok(Attested { words, device, config, config_digest, models, runtime, listener })
+    }
+}
+
+impl Attested {
+    /// Gets every model's key and unseals it. A broker that is down is asked again for ever.
+    ///
+    /// # Errors
+    /// The first definite refusal.
+    pub async fn unseal(self) -> Result<Unsealed, EnclaveError> {
+        let Self { words, device, config, config_digest, models, runtime, listener } = self;
+        let clock = Arc::new(GuestClock::new(BUILD_TIME, Instant::now()));
+        let client =
+            ReleaseClient::new(&config.brokers, device.clone(), words, config.release_keys.clone(), clock.clone())?;
+        let manifest_keys = config.manifest_keys.clone();
+        let unsealer = Arc::new(Unsealer { models, manifest_keys, mode: words.mode, client, runtime });
+        let mut unsealed = Vec::new();
+        for model in &config.models {
+            unsealed.push(Arc::new(unseal_one(&unsealer, model).await?));
+        }
+        Ok(Unsealed { words, device, config, config_digest, listener, clock, unsealer, models: unsealed })
+    }
+}
+
+async fn unseal_one(unsealer: &Arc<Unsealer>, config: &ModelConfig) -> Result<Model, EnclaveError> {
+    let mut backoff = Backoff::new();
+    loop {
+        let result = match unsealer.open(config, config.min_sequence) {
+            Ok(signed) => unsealer.unseal(signed).await,
+            Err(error) => Err(error),
+        };
+        match result {
+            Ok(model) => {
+                public_event!("unsealed", pub_model = config.id.as_str(), pub_sequence = model.claim().sequence);
+                return Ok(model);
+            }
+            Err(error) if error.is_transient() => {
+                public_event!("key-release-waits", pub_model = config.id.as_str(), pub_code = error.code());
+                tokio::time::sleep(backoff.next_pause()).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+impl Unsealed {
+    /// Starts answering.
+    ///
+    /// # Errors
+    /// `IDENTITY`, `SYSTEM`.
+    pub fn serve(self) -> Result<Serving, EnclaveError> {
+        let Self { words, device, config, config_digest, listener, clock, unsealer, models } = self;
+        let identity = Identity::generate()?;
+        let registry = Arc::new(Registry::new(&identity, words, config_digest, config.broker_pins(), models));
+        let service = Arc::new(Service {
+            window: Window::start(device, words, config.window, config.window_leaves),
+            identity,
+            words,
+            registry: registry.clone(),
+            clock,
+            max_body_bytes: config.max_body_bytes,
+            request_timeout: config.request_timeout,
+        });
+        let listener = tokio::net::TcpListener::from_std(listener).map_err(|_| EnclaveError::System("listen"))?;
+        let (stop, stopping) = watch::channel(false);
+        let accepting = tokio::spawn(accept::serve(service, listener, config.max_connections, stopping));
+        let keeper = Arc::new(Keeper::new(unsealer, registry, config.models));
+        keeper.start();
+        Ok(Serving { keeper, stop, accepting })
+    }
+}
+
+impl Serving {
+    /// Looks at the models directory again, beside the requests under way.
+    pub fn reload(&self) {
+        let keeper = self.keeper.clone();
+        tokio::spawn(async move { keeper.reload().await });
+    }
+
+    /// Lets the requests under way end.
+    pub async fn stop(self) {
+        let _ = self.stop.send(true);
+        let _ = self.accepting.await;
+    }
+}
+
+/// Goes through the remaining states while the host may ask to stop.
+async fn supervise(
+    attested: Attested,
+    channel: &HostChannel,
+    mut requests: mpsc::Receiver<HostRequest>,
+) -> Result<(), EnclaveError> {
+    let unsealing = attested.unseal();
+    tokio::pin!(unsealing);
+    let unsealed = loop {
+        tokio::select! {
+            unsealed = &mut unsealing => break unsealed?,
+            request = requests.recv() => match request {
+                // The directory is read afresh at every attempt anyway.
+                Some(HostRequest::Reload) => {}
+                Some(HostRequest::Stop | HostRequest::Gone) | None => return Ok(()),
+            },
+        }
+    };
+    channel.send_state("unsealed");
+    let serving = unsealed.serve()?;
+    channel.send_state("serving");
+    public_event!("serving");
+    loop {
+        match requests.recv().await {
+            Some(HostRequest::Reload) => serving.reload(),
+            Some(HostRequest::Stop) => {
+                serving.stop().await;
+                return Ok(());
+            }
+            // Nobody is left to relay to: end at once.
+            Some(HostRequest::Gone) | None => return Ok(()),
+        }
+    }
+}
+
+/// Waits for the host's requests on a thread of its own.
+fn listen(channel: HostChannel) -> Result<mpsc::Receiver<HostRequest>, EnclaveError> {
+    let (send, receive) = mpsc::channel(8);
+    let wait = move || {
+        loop {
+            // A channel that breaks its protocol is as good as gone.
+            let request = channel.receive_request().unwrap_or(HostRequest::Gone);
+            if send.blocking_send(request).is_err() || request == HostRequest::Gone {
+                return;
+            }
+        }
+    };
+    std::thread::Builder::new()
+        .name("host-channel".into())
+        .spawn(wait)
+        .map_err(|_| EnclaveError::System("start a thread"))?;
+    Ok(receive)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::tests::UnsignedDevice;
+    use vouchsafe_attestation::{Mode, Tee};
+
+    fn booting(config: &[u8], device: Arc<dyn EvidenceDevice>) -> Booting {
+        let file = || OwnedFd::from(File::open("/dev/null").unwrap());
+        Booting {
+            words: Words { tee: Tee::SevSnp, mode: Mode::Simulation },
+            device,
+            config: config.to_vec(),
+            models: file(),
+            onnxruntime: file(),
+            listener: TcpListener::bind("127.0.0.1:0").unwrap(),
+        }
+    }
+
+    /// Its report binds one configuration.
+    struct Bound([u8; 32]);
+
+    impl EvidenceDevice for Bound {
+        fn quote(&self, data: [u8; 64]) -> Result<vouchsafe_attestation::EvidenceEnvelope, EnclaveError> {
+            let mut evidence = UnsignedDevice { quotes: 0.into() }.quote(data)?;
+            evidence.report[0xC0..0xE0].copy_from_slice(&self.0);
+            Ok(evidence)
+        }
+    }
+
+    #[test]
+    fn a_configuration_that_is_not_bound_is_not_even_parsed() {
+        let text = b"not a configuration";
+        let other = booting(text, Arc::new(Bound([7; 32]))).attest().err().unwrap();
+        assert_eq!((other.code(), other.exit()), ("CONFIG_DIGEST_MISMATCH", 2));
+        // Control: the bound one is parsed, and only then found wrong.
+        let bound = booting(text, Arc::new(Bound(sha256(text)))).attest().err().unwrap();
+        assert_eq!(bound.code(), "CONFIG_INVALID");
+    }
+}

@@ -1,0 +1,302 @@
+//! Turns the bytes of the bound configuration (CoCo init-data around `vouchsafe.toml`) into a total [`Config`].
+//! It does not compare the digest with the report: [`crate::boot`] did so before these bytes are parsed.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::Deserialize;
+use vouchsafe_attestation::claims::{Release, model_id};
+use vouchsafe_attestation::encoding::from_hex;
+use vouchsafe_attestation::{Ed25519Public, UnixTime};
+
+use crate::error::EnclaveError;
+
+/// A configuration longer than this is refused before it is hashed.
+pub const MAX_CONFIG: usize = 64 * 1024;
+/// The name of the one data item of the init-data.
+const ITEM: &str = "vouchsafe.toml";
+/// The claims hold at most so many models and broker pins.
+const MAX_MODELS: usize = 64;
+const MAX_PINS: usize = 16;
+
+/// The earliest time this build can run at: the clock never shows less.
+pub const BUILD_TIME: UnixTime = UnixTime(1_772_323_200);
+
+/// Everything the configuration decides, with nothing left open.
+pub struct Config {
+    /// Keys that may sign manifests and usage policies.
+    pub manifest_keys: Vec<Ed25519Public>,
+    /// Keys that may sign key bundles.
+    pub release_keys: Vec<Ed25519Public>,
+    /// Brokers, in the order in which they are asked.
+    pub brokers: Vec<Broker>,
+    /// Models to serve.
+    pub models: Vec<ModelConfig>,
+    /// Largest request body in bytes.
+    pub max_body_bytes: u64,
+    /// Connections at one time.
+    pub max_connections: usize,
+    /// Longest time for a handshake, a request head, or one request.
+    pub request_timeout: Duration,
+    /// Longest time that an attestation waits for others to share its quote.
+    pub window: Duration,
+    /// Most sessions that share one quote.
+    pub window_leaves: usize,
+}
+
+/// One broker.
+pub struct Broker {
+    /// Where it listens. An address, not a name: the enclave resolves nothing.
+    pub address: SocketAddr,
+    /// SHA-256 of the TLS keys it may show.
+    pub spki_sha256: Vec<[u8; 32]>,
+}
+
+/// One model.
+pub struct ModelConfig {
+    /// Its id, also the name of its folder.
+    pub id: String,
+    /// The oldest version to serve.
+    pub min_sequence: u64,
+    /// How its key is released.
+    pub release: Release,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct InitData {
+    version: String,
+    algorithm: String,
+    data: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawConfig {
+    version: u32,
+    manifest_keys: Vec<Ed25519Public>,
+    release_keys: Vec<Ed25519Public>,
+    brokers: Vec<RawBroker>,
+    models: Vec<RawModel>,
+    #[serde(default)]
+    limits: RawLimits,
+    #[serde(default)]
+    session: RawSession,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawBroker {
+    address: String,
+    spki_sha256: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawModel {
+    id: String,
+    min_sequence: u64,
+    release: Release,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawLimits {
+    max_body_bytes: u64,
+    max_connections: usize,
+    request_timeout_s: u64,
+}
+
+impl Default for RawLimits {
+    fn default() -> Self {
+        Self { max_body_bytes: 8 << 20, max_connections: 256, request_timeout_s: 30 }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawSession {
+    window_ms: u64,
+    window_leaves: usize,
+}
+
+impl Default for RawSession {
+    fn default() -> Self {
+        Self { window_ms: 20, window_leaves: 1024 }
+    }
+}
+
+impl Config {
+    /// Reads the whole configuration file.
+    ///
+    /// # Errors
+    /// `CONFIG_INVALID` with the rule that is broken, `CONFIG_UNSUPPORTED`.
+    pub fn parse(bytes: &[u8]) -> Result<Self, EnclaveError> {
+        if bytes.len() > MAX_CONFIG {
+            return invalid("the file is larger than 65,536 bytes");
+        }
+        let text = std::str::from_utf8(bytes).map_err(|_| EnclaveError::ConfigInvalid("the file is not UTF-8"))?;
+        let init: InitData = toml::from_str(text)
+            .map_err(|_| EnclaveError::ConfigInvalid("the file is not init-data: version, algorithm, [data]"))?;
+        if init.version != "0.1.0" || init.algorithm != "sha256" {
+            return invalid("init-data is version 0.1.0 with algorithm sha256");
+        }
+        let [(ITEM, inner)] = *init.data.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect::<Vec<_>>() else {
+            return invalid("[data] holds exactly one item, vouchsafe.toml");
+        };
+        let raw: RawConfig = toml::from_str(inner)
+            .map_err(|_| EnclaveError::ConfigInvalid("vouchsafe.toml has an unknown, missing or mistyped setting"))?;
+        raw.into_config()
+    }
+
+    /// The pins of all brokers, for the claims.
+    #[must_use]
+    pub fn broker_pins(&self) -> Vec<[u8; 32]> {
+        self.brokers.iter().flat_map(|b| b.spki_sha256.iter().copied()).collect()
+    }
+}
+
+impl RawConfig {
+    fn into_config(self) -> Result<Config, EnclaveError> {
+        if self.version != 1 {
+            return invalid("version is 1");
+        }
+        role("manifest_keys names one to eight different keys", &self.manifest_keys)?;
+        role("release_keys names one to eight different keys", &self.release_keys)?;
+        if self.manifest_keys.iter().any(|k| self.release_keys.contains(k)) {
+            return invalid("no key is both a manifest key and a release key");
+        }
+        let brokers = self.brokers.into_iter().map(RawBroker::into_broker).collect::<Result<Vec<_>, _>>()?;
+        let pins = brokers.iter().map(|b| b.spki_sha256.len()).sum::<usize>();
+        if brokers.is_empty() || pins > MAX_PINS {
+            return invalid("there is at least one broker, with at most 16 pins in all");
+        }
+        if self.models.is_empty() || self.models.len() > MAX_MODELS {
+            return invalid("there are 1 to 64 models");
+        }
+        let mut models: Vec<ModelConfig> = Vec::new();
+        for model in self.models {
+            if model_id(&model.id).is_err() || models.iter().any(|m| m.id == model.id) {
+                return invalid("a model id is 1 to 64 characters of a-z 0-9 - _ . and stands once");
+            }
+            if model.release == Release::Static {
+                return Err(EnclaveError::ConfigUnsupported("release = \"static\""));
+            }
+            models.push(ModelConfig { id: model.id, min_sequence: model.min_sequence, release: model.release });
+        }
+        let RawLimits { max_body_bytes, max_connections, request_timeout_s } = self.limits;
+        if !(1024..=1 << 30).contains(&max_body_bytes) {
+            return invalid("max_body_bytes is 1,024 to 1,073,741,824");
+        }
+        if !(1..=65_536).contains(&max_connections) || !(1..=3600).contains(&request_timeout_s) {
+            return invalid("max_connections is 1 to 65,536 and request_timeout_s 1 to 3,600");
+        }
+        let RawSession { window_ms, window_leaves } = self.session;
+        if window_ms > 20 || !(1..=1024).contains(&window_leaves) {
+            return invalid("window_ms is at most 20 and window_leaves 1 to 1,024");
+        }
+        Ok(Config {
+            manifest_keys: self.manifest_keys,
+            release_keys: self.release_keys,
+            brokers,
+            models,
+            max_body_bytes,
+            max_connections,
+            request_timeout: Duration::from_secs(request_timeout_s),
+            window: Duration::from_millis(window_ms),
+            window_leaves,
+        })
+    }
+}
+
+impl RawBroker {
+    fn into_broker(self) -> Result<Broker, EnclaveError> {
+        let address = self
+            .address
+            .parse()
+            .map_err(|_| EnclaveError::ConfigInvalid("a broker's address is an IP address and a port"))?;
+        let pins = self.spki_sha256.iter().map(|pin| from_hex(pin, "pin")).collect::<Result<Vec<_>, _>>();
+        match pins {
+            Ok(spki_sha256) if !spki_sha256.is_empty() => Ok(Broker { address, spki_sha256 }),
+            _ => invalid("a broker has at least one spki_sha256 of 64 hex digits"),
+        }
+    }
+}
+
+fn role(rule: &'static str, keys: &[Ed25519Public]) -> Result<(), EnclaveError> {
+    let repeated = keys.iter().enumerate().any(|(at, key)| keys[..at].contains(key));
+    if keys.is_empty() || keys.len() > 8 || repeated { invalid(rule) } else { Ok(()) }
+}
+
+fn invalid<T>(rule: &'static str) -> Result<T, EnclaveError> {
+    Err(EnclaveError::ConfigInvalid(rule))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inner() -> String {
+        let key = |n: u8| Ed25519Public([n; 32]).to_string();
+        format!(
+            "version = 1\nmanifest_keys = [\"{}\"]\nrelease_keys = [\"{}\"]\n\
+             [[brokers]]\naddress = \"127.0.0.1:8601\"\nspki_sha256 = [\"{}\"]\n\
+             [[models]]\nid = \"breast-cancer\"\nmin_sequence = 1\nrelease = \"online\"\n\
+             [limits]\nmax_body_bytes = 8388608\nmax_connections = 256\nrequest_timeout_s = 30\n\
+             [session]\nwindow_ms = 20\nwindow_leaves = 1024\n",
+            key(1),
+            key(2),
+            "ab".repeat(32)
+        )
+    }
+
+    fn wrap(inner: &str) -> String {
+        format!("version = \"0.1.0\"\nalgorithm = \"sha256\"\n[data]\n\"vouchsafe.toml\" = '''\n{inner}'''\n")
+    }
+
+    #[test]
+    fn the_written_form_is_read() {
+        let config = Config::parse(wrap(&inner()).as_bytes()).ok().unwrap();
+        assert_eq!(config.models[0].id, "breast-cancer");
+        assert_eq!(config.broker_pins(), vec![[0xab; 32]]);
+        assert_eq!((config.max_body_bytes, config.window), (8 << 20, Duration::from_millis(20)));
+    }
+
+    #[test]
+    fn each_broken_rule_is_refused_by_its_code() {
+        let good = inner();
+        let same = Ed25519Public([1; 32]).to_string();
+        let cases = [
+            ("overlap of roles", good.replace(&Ed25519Public([2; 32]).to_string(), &same)),
+            ("unknown setting", good.replace("version = 1\n", "version = 1\nfallback = true\n")),
+            ("unknown limit", good.replace("[limits]\n", "[limits]\nretries = 2\n")),
+            ("repeated setting", good.replace("version = 1\n", "version = 1\nversion = 1\n")),
+            ("other version", good.replace("version = 1\n", "version = 2\n")),
+            ("no key", good.replace(&format!("[\"{same}\"]"), "[]")),
+            ("a name", good.replace("127.0.0.1:8601", "broker:8601")),
+            ("a short pin", good.replace(&"ab".repeat(32), "abab")),
+            ("an upward id", good.replace("breast-cancer", "../etc")),
+            ("a long window", good.replace("window_ms = 20", "window_ms = 21")),
+            ("no body", good.replace("8388608", "0")),
+        ];
+        for (name, text) in cases {
+            assert_ne!(text, good, "{name}");
+            let error = Config::parse(wrap(&text).as_bytes()).err().unwrap();
+            assert_eq!((error.code(), error.exit()), ("CONFIG_INVALID", 1), "{name}");
+        }
+        let error = Config::parse(wrap(&good.replace("online", "static")).as_bytes()).err().unwrap();
+        assert_eq!(error.code(), "CONFIG_UNSUPPORTED");
+    }
+
+    #[test]
+    fn the_wrapper_is_exact() {
+        let good = wrap(&inner());
+        let second = format!("{good}\"aa.toml\" = \"\"\n");
+        for text in [good.replace("sha256", "sha384"), good.replace("0.1.0", "0.2.0"), second, String::from("\u{1}")] {
+            assert_eq!(Config::parse(text.as_bytes()).err().unwrap().code(), "CONFIG_INVALID");
+        }
+        let long = format!("{good}#{}", " ".repeat(MAX_CONFIG));
+        assert_eq!(Config::parse(long.as_bytes()).err().unwrap().code(), "CONFIG_INVALID");
+    }
+}

@@ -1,0 +1,275 @@
+//! Turns the listening socket into TLS sessions, each with its own exporter value and its own router.
+//! It does not authenticate the client. It bounds what one client can hold: connections, time, bytes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConnection;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tower::ServiceExt as _;
+use vouchsafe_attestation::session::{EXPORTER_CONTEXT, EXPORTER_LABEL};
+
+use super::Service;
+use super::routes::router;
+use super::session::Session;
+use crate::error::EnclaveError;
+
+/// A request head is at most so long.
+const MAX_HEAD: usize = 32 * 1024;
+/// After an answer that leaves a body unread, so much of it is read and forgotten, so that the answer arrives.
+const LINGER: (usize, Duration) = (16 << 20, Duration::from_secs(2));
+/// Requests under way at the end get so long.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Serves until `stop` turns true; then lets the requests under way end.
+pub async fn serve(service: Arc<Service>, listener: TcpListener, max_connections: usize, stop: watch::Receiver<bool>) {
+    let places = Arc::new(Semaphore::new(max_connections));
+    let acceptor = TlsAcceptor::from(service.identity.server.clone());
+    let mut stopping = stop.clone();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stopping.wait_for(|stop| *stop) => break,
+        };
+        let Ok((stream, _)) = accepted else {
+            // Out of descriptors or the like: the place of an old connection must become free first.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        // Above the cap a client is turned away at once: waiting clients would cost memory.
+        let Ok(place) = places.clone().try_acquire_owned() else { continue };
+        let (service, acceptor, stop) = (service.clone(), acceptor.clone(), stop.clone());
+        tokio::spawn(async move {
+            if let Some((stream, session)) = handshake(&service, &acceptor, stream).await {
+                answer(&service, stream, session, stop).await;
+            }
+            drop(place);
+        });
+    }
+    drop(listener);
+    let all = u32::try_from(max_connections).unwrap_or(u32::MAX);
+    // Whoever is still there after that is cut off by the end of the process.
+    let _ = tokio::time::timeout(GRACE, places.acquire_many(all)).await;
+}
+
+async fn handshake(
+    service: &Service,
+    acceptor: &TlsAcceptor,
+    stream: TcpStream,
+) -> Option<(TlsStream<TcpStream>, Session)> {
+    let _ = stream.set_nodelay(true);
+    let stream = tokio::time::timeout(service.request_timeout, acceptor.accept(stream)).await.ok()?.ok()?;
+    let ekm = export(stream.get_ref().1).ok()?;
+    Some((stream, Session::new(ekm)))
+}
+
+/// The exporter value of a finished handshake.
+///
+/// # Errors
+/// `IDENTITY`.
+pub fn export(connection: &ServerConnection) -> Result<[u8; 32], EnclaveError> {
+    connection
+        .export_keying_material([0; 32], EXPORTER_LABEL, Some(EXPORTER_CONTEXT))
+        .map_err(|_| EnclaveError::Identity("TLS exporter"))
+}
+
+async fn answer(
+    service: &Arc<Service>,
+    stream: TlsStream<TcpStream>,
+    session: Session,
+    mut stop: watch::Receiver<bool>,
+) {
+    let router = router(service, Arc::new(session));
+    let requests = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        let router = router.clone();
+        Box::pin(async move { router.oneshot(request.map(Body::new)).await })
+    });
+    let mut connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(service.request_timeout)
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(stream), requests);
+    let mut asked = false;
+    let ended = loop {
+        tokio::select! {
+            ended = std::future::poll_fn(|cx| connection.poll_without_shutdown(cx)) => break ended,
+            _ = stop.wait_for(|stop| *stop), if !asked => {
+                asked = true;
+                std::pin::Pin::new(&mut connection).graceful_shutdown();
+            }
+        }
+    };
+    if ended.is_ok() {
+        linger(connection.into_parts().io.into_inner()).await;
+    }
+}
+
+/// Says goodbye, then waits for the peer's: closing on unread bytes would reset the connection and lose the answer.
+async fn linger(mut stream: TlsStream<TcpStream>) {
+    let (most, patience) = LINGER;
+    let rest = async {
+        stream.shutdown().await?;
+        let mut buffer = [0; 16 * 1024];
+        let mut left = most;
+        while left > 0 {
+            match stream.read(&mut buffer).await? {
+                0 => break,
+                read => left = left.saturating_sub(read),
+            }
+        }
+        std::io::Result::Ok(())
+    };
+    // The connection ends either way.
+    let _ = tokio::time::timeout(patience, rest).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::serve::tests::{long, model, service};
+    use crate::tls::broker_config;
+    use rustls::pki_types::ServerName;
+    use std::net::SocketAddr;
+    use std::time::Instant;
+    use tokio::io::{AsyncRead, AsyncWrite};
+    use tokio_rustls::TlsConnector;
+    use vouchsafe_attestation::session::AttestResponse;
+
+    struct Running {
+        service: Arc<Service>,
+        address: SocketAddr,
+        stop: watch::Sender<bool>,
+        task: tokio::task::JoinHandle<()>,
+    }
+
+    async fn start(max_connections: usize) -> Running {
+        let service = service(model(1, "never", long()));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopping) = watch::channel(false);
+        let task = tokio::spawn(serve(service.clone(), listener, max_connections, stopping));
+        Running { service, address, stop, task }
+    }
+
+    async fn connect(running: &Running) -> tokio_rustls::client::TlsStream<TcpStream> {
+        let config = broker_config(&[running.service.identity.spki_sha256]).unwrap();
+        let stream = TcpStream::connect(running.address).await.unwrap();
+        let name = ServerName::try_from("enclave.invalid").unwrap();
+        TlsConnector::from(config).connect(name, stream).await.unwrap()
+    }
+
+    /// Sends a request as text and reads one answer with its body.
+    async fn ask(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), request: &str) -> String {
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut seen = Vec::new();
+        loop {
+            let text = String::from_utf8_lossy(&seen);
+            if let Some((head, body)) = text.split_once("\r\n\r\n") {
+                let length = head.lines().find_map(|l| l.strip_prefix("content-length: ")).unwrap();
+                if body.len() >= length.parse().unwrap() {
+                    return text.into_owned();
+                }
+            }
+            let mut buffer = [0; 4096];
+            let read = stream.read(&mut buffer).await.unwrap();
+            assert_ne!(read, 0, "closed after {seen:?}");
+            seen.extend_from_slice(&buffer[..read]);
+        }
+    }
+
+    fn post(path: &str, body: &str) -> String {
+        format!("POST {path} HTTP/1.1\r\nHost: e\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    }
+
+    const CHALLENGE: &str = r#"{"v":1,"nonce":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","accept":["sev-snp"]}"#;
+    const ROW: &str = r#"{"inputs":[{"name":"x","datatype":"FP32","shape":[1,2],"data":[1,2]}]}"#;
+
+    #[tokio::test]
+    async fn a_session_is_attested_by_its_own_exporter_and_again_after_a_change() {
+        let running = start(8).await;
+        let mut stream = connect(&running).await;
+        let infer = post("/v2/models/m/infer", ROW);
+        assert!(ask(&mut connect(&running).await, &infer).await.starts_with("HTTP/1.1 403"));
+        let answer = ask(&mut stream, &post("/v1/attest", CHALLENGE)).await;
+        let response: AttestResponse = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+        let ekm = stream.get_ref().1.export_keying_material([0; 32], EXPORTER_LABEL, Some(EXPORTER_CONTEXT)).unwrap();
+        let (words, spki) = (running.service.words, &running.service.identity.spki_sha256);
+        let digest = vouchsafe_attestation::session::session_digest(
+            words.mode,
+            words.tee,
+            &[0; 32],
+            &ekm,
+            spki,
+            &response.claims,
+        );
+        let root = vouchsafe_attestation::session::root_from_path(
+            &vouchsafe_attestation::session::leaf(&digest),
+            &response.merkle,
+        );
+        let size = u64::from(response.merkle.size);
+        let data = vouchsafe_attestation::session::report_data(words.mode, words.tee, &root.unwrap(), size);
+        assert_eq!(response.evidence.report[0x50..0x90], data);
+        assert!(ask(&mut stream, &infer).await.starts_with("HTTP/1.1 200"));
+        running.service.registry.install(model(2, "never", long()));
+        // A body larger than any buffer: the connection lives on all the same.
+        let large = post("/v2/models/m/infer", &" ".repeat(60_000));
+        let refused = ask(&mut stream, &large).await;
+        assert!(refused.starts_with("HTTP/1.1 409") && refused.contains("REATTEST"), "{refused}");
+        assert!(ask(&mut stream, &post("/v1/attest", CHALLENGE)).await.starts_with("HTTP/1.1 200"));
+        assert!(ask(&mut stream, &infer).await.starts_with("HTTP/1.1 200"));
+    }
+
+    #[tokio::test]
+    async fn a_huge_declared_length_is_answered_at_once_and_the_answer_arrives() {
+        let running = start(8).await;
+        let mut stream = connect(&running).await;
+        ask(&mut stream, &post("/v1/attest", CHALLENGE)).await;
+        let head = "POST /v2/models/m/infer HTTP/1.1\r\nHost: e\r\nContent-Length: 1073741824\r\n\r\n";
+        let begun = head.to_owned() + &"x".repeat(300_000);
+        assert!(ask(&mut stream, &begun).await.starts_with("HTTP/1.1 413"));
+        let mut rest = Vec::new();
+        assert!(stream.read_to_end(&mut rest).await.is_ok(), "closed in order");
+    }
+
+    #[tokio::test]
+    async fn slow_and_silent_clients_are_cut_off() {
+        let running = start(8).await;
+        let started = Instant::now();
+        let mut silent = TcpStream::connect(running.address).await.unwrap();
+        let mut slow = connect(&running).await;
+        slow.write_all(b"GET /v2/health/live HT").await.unwrap();
+        let mut buffer = Vec::new();
+        let _ = silent.read_to_end(&mut buffer).await;
+        let _ = slow.read_to_end(&mut buffer).await;
+        assert!(started.elapsed() < Duration::from_secs(5));
+    }
+
+    #[tokio::test]
+    async fn above_the_cap_clients_are_turned_away_and_below_it_served_again() {
+        let running = start(1).await;
+        let mut first = connect(&running).await;
+        assert!(ask(&mut first, "GET /v2/health/live HTTP/1.1\r\nHost: e\r\n\r\n").await.starts_with("HTTP/1.1 200"));
+        let mut second = TcpStream::connect(running.address).await.unwrap();
+        assert_eq!(second.read(&mut [0; 1]).await.unwrap_or(0), 0);
+        drop(first);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert!(ask(&mut connect(&running).await, &post("/v1/attest", CHALLENGE)).await.starts_with("HTTP/1.1 200"));
+    }
+
+    #[tokio::test]
+    async fn stopping_lets_idle_connections_go() {
+        let running = start(4).await;
+        let mut idle = connect(&running).await;
+        ask(&mut idle, &post("/v1/attest", CHALLENGE)).await;
+        running.stop.send(true).unwrap();
+        tokio::time::timeout(Duration::from_secs(5), running.task).await.unwrap().unwrap();
+        assert!(TcpStream::connect(running.address).await.is_err());
+    }
+}

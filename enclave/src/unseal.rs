@@ -1,0 +1,147 @@
+//! Turns a sealed package and a key grant into a model that runs: manifest, sequence, mode, usage policy, grant, then plaintext.
+//! It does not prove that the host shows the newest package: the floors here and at the broker do.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::fs::{Mode as FileMode, OFlags, openat};
+use vouchsafe_attestation::claims::{ModelClaim, Release};
+use vouchsafe_attestation::{Ed25519Public, Mode};
+use vouchsafe_policies::usage::{Inputs, UsagePolicy};
+use vouchsafe_release::KeyGrant;
+use vouchsafe_sealed::{Package, Role};
+
+use crate::config::ModelConfig;
+use crate::engine::{Engine, ExternalData, Ports, Runtime};
+use crate::error::EnclaveError;
+use crate::model::Model;
+use crate::release_client::{Granted, ReleaseClient};
+
+/// Reads sealed packages, asks for their keys and opens them.
+pub struct Unsealer {
+    /// The directory of packages, one folder per model id.
+    pub models: OwnedFd,
+    /// Keys that may sign manifests.
+    pub manifest_keys: Vec<Ed25519Public>,
+    /// The mode of this boot.
+    pub mode: Mode,
+    /// Asks for keys.
+    pub client: ReleaseClient,
+    /// Runs models.
+    pub runtime: Runtime,
+}
+
+/// A package that the vendor signed for this mode and model, with a usage policy that is enforced whole. Still sealed.
+pub struct SignedModel {
+    package: Package,
+    usage: UsagePolicy,
+    release: Release,
+}
+
+impl Unsealer {
+    /// Opens the package of a configured model, no older than `floor`. Blocks on the disk.
+    ///
+    /// # Errors
+    /// `PACKAGE_*`, `MANIFEST_*`, `BLOB_*`, `MODEL_ID_MISMATCH`, `MODE_MISMATCH`, `SEQUENCE_ROLLBACK`, `USAGE_POLICY_*`.
+    pub fn open(&self, config: &ModelConfig, floor: u64) -> Result<SignedModel, EnclaveError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let directory = openat(&self.models, config.id.as_str(), flags, FileMode::empty())
+            .map_err(|_| EnclaveError::PackageMissing)?;
+        let package = Package::open_fd(directory, &self.manifest_keys)?;
+        let manifest = package.manifest();
+        if manifest.model_id != config.id {
+            return Err(EnclaveError::ModelIdMismatch);
+        }
+        if manifest.mode != self.mode {
+            return Err(EnclaveError::ModeMismatch);
+        }
+        if manifest.sequence < floor.max(config.min_sequence) {
+            return Err(EnclaveError::SequenceRollback);
+        }
+        let usage = UsagePolicy::parse(package.usage_policy_bytes())?;
+        if usage.model() != config.id {
+            return Err(EnclaveError::UsagePolicyModel("it is written for another model"));
+        }
+        Ok(SignedModel { package, usage, release: config.release })
+    }
+
+    /// Gets the key of an opened package and unseals it into a running model.
+    ///
+    /// # Errors
+    /// Those of the key release, `GRANT_MISMATCH`, `KEY_COMMITMENT`, `BLOB_*`, `MODEL_UNSUPPORTED`, `USAGE_POLICY_MODEL`.
+    pub async fn unseal(self: &Arc<Self>, signed: SignedModel) -> Result<Model, EnclaveError> {
+        let claim = signed.claim();
+        let Granted { grant, lease } = self.client.grant(&claim.id, claim.sequence).await?;
+        compare(&grant, &claim)?;
+        let this = self.clone();
+        let opened = tokio::task::spawn_blocking(move || {
+            let engine = load(&signed.package, &grant, &this.runtime)?;
+            usage_fits(&signed.usage, engine.ports())?;
+            Ok::<_, EnclaveError>((engine, signed.usage))
+        });
+        let (engine, usage) = opened.await.map_err(|_| EnclaveError::System("unseal"))??;
+        Ok(Model::new(claim, usage, engine, lease))
+    }
+}
+
+impl SignedModel {
+    /// What the claims say about this package.
+    #[must_use]
+    pub fn claim(&self) -> ModelClaim {
+        let manifest = self.package.manifest();
+        ModelClaim {
+            id: manifest.model_id.clone(),
+            uid: manifest.model_uid,
+            sequence: manifest.sequence,
+            manifest_digest: self.package.manifest_digest(),
+            vendor_keys: self.package.signers().to_vec(),
+            usage_policy_digest: self.usage.digest(),
+            release: self.release,
+        }
+    }
+}
+
+/// The grant is for exactly this package.
+///
+/// # Errors
+/// `GRANT_MISMATCH` with the field.
+pub fn compare(grant: &KeyGrant, claim: &ModelClaim) -> Result<(), EnclaveError> {
+    let same = [
+        ("model id", grant.model_id() == claim.id),
+        ("model uid", grant.uid() == &claim.uid),
+        ("sequence", grant.sequence() == claim.sequence),
+        ("manifest digest", grant.manifest_digest() == &claim.manifest_digest),
+        ("usage policy digest", grant.usage_policy_digest() == &claim.usage_policy_digest),
+    ];
+    match same.iter().find(|(_, same)| !same) {
+        Some((field, _)) => Err(EnclaveError::GrantMismatch(field)),
+        None => Ok(()),
+    }
+}
+
+/// Decrypts into wiped memory and hands it to ONNX Runtime. The key, the graph and their copies here end with this call.
+fn load(package: &Package, grant: &KeyGrant, runtime: &Runtime) -> Result<Engine, EnclaveError> {
+    let mut external = Vec::new();
+    for file in package.manifest().files.iter().filter(|f| f.role == Role::ExternalData) {
+        let bytes = package.unseal_to_vec(grant.key(), file.index)?;
+        external.push(ExternalData { name: file.name.clone(), bytes: Arc::from(&*bytes) });
+    }
+    let graph = package.unseal_to_vec(grant.key(), package.manifest().graph()?.index)?;
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(2));
+    Engine::load(runtime, &graph, external, threads)
+}
+
+/// Every input that the policy rules exists in the model with that datatype, so that no rule is empty.
+fn usage_fits(usage: &UsagePolicy, ports: &Ports) -> Result<(), EnclaveError> {
+    let Inputs::Only(rules) = usage.inputs() else { return Ok(()) };
+    for rule in rules {
+        let port = ports.inputs.iter().find(|p| p.name == rule.name);
+        if port.is_none_or(|p| p.dtype.as_str() != rule.dtype.as_str()) {
+            return Err(EnclaveError::UsagePolicyModel("it rules an input that the model does not have"));
+        }
+    }
+    if rules.len() < ports.inputs.len() {
+        return Err(EnclaveError::UsagePolicyModel("it leaves out an input of the model"));
+    }
+    Ok(())
+}

@@ -1,0 +1,263 @@
+//! Turns the three RCAR requests into a challenge, a token and a key bundle, or into a ledger line and a ticket.
+//! It judges no evidence itself: `verify` and `appraise` do, under the vendor's policy.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use ring::rand::{SecureRandom as _, SystemRandom};
+use vouchsafe_attestation::{Authentic, Tee, UnixTime, claims, encoding::b64url, lp::sha256, verify};
+use vouchsafe_policies::{Appraised, Expected, Policy, appraise};
+use vouchsafe_release::{
+    GrantContext, ModelKeyRecord, TeePubKey, grant, jwe,
+    rcar::{self, AttestRequest, AuthRequest, Challenge, REPOSITORY, TokenResponse},
+};
+
+use crate::{
+    BrokerError,
+    event::{Enclave, Event, Granted, Id, Platform, Refused},
+    limiter::{Limited, Limiter},
+    log,
+    refusal::{Fail, Refusal, Reply},
+    sessions::{Challenged, Sessions},
+    store::Store,
+};
+
+/// Everything that the requests share.
+pub(crate) struct Exchange {
+    store: Mutex<Store>,
+    sessions: Mutex<Sessions<Accepted>>,
+    limiter: Mutex<Limiter>,
+    policy: Policy,
+}
+
+/// An enclave that the policy accepts, for one resource and one handshake key.
+struct Accepted {
+    appraised: Appraised,
+    enclave: Enclave,
+    key: TeePubKey,
+    nonce: String,
+    token: String,
+    renews: Option<Id>,
+}
+
+impl Exchange {
+    pub(crate) fn new(store: Store, policy: Policy) -> Self {
+        let limits = store.config.limits;
+        Self {
+            sessions: Mutex::new(Sessions::new(limits.max_sessions, Duration::from_secs(limits.nonce_ttl_s))),
+            limiter: Mutex::new(Limiter::new(limits.refusals_per_second, Instant::now())),
+            store: Mutex::new(store),
+            policy,
+        }
+    }
+
+    /// The state directory, for the administrator.
+    pub(crate) fn store(&self) -> MutexGuard<'_, Store> {
+        locked(&self.store)
+    }
+
+    /// `POST /kbs/v0/auth`.
+    pub(crate) fn auth(&self, body: &[u8], now: UnixTime) -> Reply {
+        self.answer("auth", self.try_auth(body), now)
+    }
+
+    /// `POST /kbs/v0/attest`.
+    pub(crate) fn attest(&self, session: Option<Id>, body: &[u8], now: UnixTime) -> Reply {
+        self.answer("attest", self.try_attest(session, body, now), now)
+    }
+
+    /// `GET /kbs/v0/resource/…`.
+    pub(crate) fn resource(&self, session: Option<Id>, bearer: Option<&str>, path: &str, now: UnixTime) -> Reply {
+        self.answer("resource", self.try_resource(session, bearer, path, now), now)
+    }
+
+    fn try_auth(&self, body: &[u8]) -> Result<Reply, Fail> {
+        let request = AuthRequest::parse(body)?;
+        let ledger_head = request.ledger_head();
+        let nonce = STANDARD.encode(random::<32>()?);
+        let id = Id(random()?);
+        let challenged = Challenged { nonce: nonce.clone(), tee: request.tee, ledger_head };
+        locked(&self.sessions).open(id, challenged, Instant::now()).map_err(|_| Fail::Unavailable("SESSIONS_FULL"))?;
+        Ok(Reply::Accepted { body: rcar::to_bytes(&Challenge::new(nonce)), cookie: Some(id) })
+    }
+
+    fn try_attest(&self, session: Option<Id>, body: &[u8], now: UnixTime) -> Result<Reply, Fail> {
+        // The nonce is used from here on, whatever comes.
+        let id = session.ok_or_else(|| Fail::code("SESSION_UNKNOWN"))?;
+        let challenged = locked(&self.sessions).take_challenge(id, Instant::now()).map_err(Fail::code)?;
+        let request = AttestRequest::parse(body)?;
+        if request.runtime_data.nonce != challenged.nonce {
+            return Err(Fail::code("NONCE_MISMATCH"));
+        }
+        if challenged.tee != rcar::tee_word(Tee::SevSnp) {
+            return Err(Fail::code("TEE_UNSUPPORTED"));
+        }
+        let key = request.runtime_data.tee_pubkey.clone();
+        key.to_sec1()?;
+        let expected = Expected::Release { report_data: request.report_data() };
+        let envelope = request.tee_evidence.envelope().map_err(|_| Fail::code("EVIDENCE_FORMAT"))?;
+        let (evidence, collateral) = envelope.into_parts().map_err(|_| Fail::code("EVIDENCE_FORMAT"))?;
+
+        let authentic = verify(&evidence, &collateral, self.policy.anchors(), now)?;
+        let enclave = enclave(&authentic);
+        let appraised = appraise(authentic, &self.policy, &expected, now)
+            .map_err(|refusal| Fail::appraisal(&refusal, enclave.clone()))?;
+        let renews = renewed(&self.store(), challenged.ledger_head).map_err(|code| Fail::of(code, enclave.clone()))?;
+
+        let token = token(now, self.store().config.limits.nonce_ttl_s)?;
+        let accepted = Accepted { appraised, enclave, key, nonce: challenged.nonce, token: token.clone(), renews };
+        locked(&self.sessions).accept(id, accepted, Instant::now());
+        Ok(Reply::Accepted { body: rcar::to_bytes(&TokenResponse { token }), cookie: Some(id) })
+    }
+
+    fn try_resource(
+        &self,
+        session: Option<Id>,
+        bearer: Option<&str>,
+        path: &str,
+        now: UnixTime,
+    ) -> Result<Reply, Fail> {
+        let id = session.ok_or_else(|| Fail::code("TOKEN_MISSING"))?;
+        let accepted = locked(&self.sessions).take_accepted(id, Instant::now()).map_err(Fail::code)?;
+        if bearer.is_some_and(|token| token != accepted.token) {
+            return Err(Fail::code("TOKEN_MISMATCH"));
+        }
+        let (model, sequence) = resource(path).ok_or_else(|| Fail::code("RESOURCE_PATH"))?;
+
+        // Gates and ledger under one lock: no revocation can slip in between.
+        let mut store = self.store();
+        store
+            .index
+            .gate(model, sequence, &accepted.enclave)
+            .map_err(|code| Fail::of(code, accepted.enclave.clone()))?;
+        let record = store.model_key(model, sequence)?;
+        let lease = store.config.lease;
+        let renewed = accepted.renews.and_then(|id| store.index.lease(id));
+        let renews = renewed.filter(|l| l.model == model && l.platform == accepted.enclave.platform).map(|l| l.lease);
+        let granted = Granted {
+            lease: Id(random()?),
+            model: record.model_id.clone(),
+            uid: record.uid,
+            sequence,
+            enclave: accepted.enclave.clone(),
+            policy_digest: accepted.appraised.policy_digest(),
+            tee_pubkey_sha256: sha256(&accepted.key.to_sec1()?),
+            ttl_s: lease.ttl_s,
+            max_requests: lease.max_requests,
+            renews,
+        };
+        let lease_id = granted.lease;
+        let entry = store.record(Event::Granted(granted), now)?;
+
+        // The line is durable: only now is there anything to send.
+        let context = GrantContext { nonce: &accepted.nonce, issued_at: now, lease, ledger_head: entry.hash };
+        match self.bundle(&store, &accepted, &record, &context) {
+            Ok(body) => Ok(Reply::Accepted { body, cookie: None }),
+            Err(error) => {
+                store.record(Event::Failed { lease: lease_id, code: error.code().to_owned() }, now)?;
+                Err(Fail::Unavailable(error.code()))
+            }
+        }
+    }
+
+    fn bundle(
+        &self,
+        store: &Store,
+        accepted: &Accepted,
+        record: &ModelKeyRecord,
+        context: &GrantContext<'_>,
+    ) -> Result<Vec<u8>, vouchsafe_release::ReleaseError> {
+        let bundle = grant(&accepted.appraised, record, context, &store.release_key)?;
+        jwe::seal_to(&accepted.key, bundle.as_bytes())
+    }
+
+    fn answer(&self, step: &str, result: Result<Reply, Fail>, now: UnixTime) -> Reply {
+        match result {
+            Ok(reply) => reply,
+            Err(Fail::Refused(refusal)) => self.refuse(step, *refusal, now),
+            Err(Fail::Unavailable(code)) => unavailable(code),
+        }
+    }
+
+    /// No ticket leaves before its line is durable.
+    fn refuse(&self, step: &str, refusal: Refusal, now: UnixTime) -> Reply {
+        if locked(&self.limiter).take(Instant::now()) == Limited::Yes {
+            log::event("limited", "REFUSALS_LIMITED");
+            return Reply::Limited;
+        }
+        let Ok(ticket) = random().map(Id) else {
+            return unavailable(BrokerError::Random.code());
+        };
+        let refused = Refused {
+            ticket,
+            step: step.to_owned(),
+            code: refusal.code.to_owned(),
+            reasons: refusal.reasons,
+            enclave: refusal.enclave,
+        };
+        match self.store().record(Event::Refused(refused), now) {
+            Ok(_) => {
+                log::event("refused", refusal.code);
+                Reply::Refused(ticket)
+            }
+            Err(error) => unavailable(error.code()),
+        }
+    }
+}
+
+/// The lease that an echoed head belongs to. A head that is not in the chain means that part of the ledger is gone.
+fn renewed(store: &Store, head: Option<[u8; 32]>) -> Result<Option<Id>, &'static str> {
+    head.map(|head| store.index.lease_of_head(&head).ok_or("LEDGER_HEAD_UNKNOWN")).transpose()
+}
+
+fn unavailable(code: &'static str) -> Reply {
+    log::event("unavailable", code);
+    Reply::Unavailable
+}
+
+/// A panic elsewhere leaves these structures whole: every change is one assignment, and the ledger guards itself.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn random<const N: usize>() -> Result<[u8; N], Fail> {
+    let mut out = [0; N];
+    SystemRandom::new().fill(&mut out).map_err(|_| Fail::Unavailable(BrokerError::Random.code()))?;
+    Ok(out)
+}
+
+fn enclave(authentic: &Authentic) -> Enclave {
+    Enclave {
+        mode: authentic.mode(),
+        tee: authentic.tee(),
+        platform: Platform(authentic.snp().chip_id),
+        measurement: *authentic.measurement(),
+        config_digest: *authentic.host_data(),
+    }
+}
+
+/// Shaped like the token that a stock client reads (it looks at `exp`). Nobody verifies it: the session knows what it gave.
+fn token(now: UnixTime, ttl_s: u64) -> Result<String, Fail> {
+    let claims =
+        format!("{{\"exp\":{},\"iat\":{},\"jti\":\"{}\"}}", now.plus(ttl_s).0, now.0, hex::encode(random::<32>()?));
+    Ok(format!("{}.{}.", b64url(br#"{"alg":"none"}"#), b64url(claims.as_bytes())))
+}
+
+/// `vouchsafe/{model}/{sequence}` behind the prefix; the number in its one shortest form.
+fn resource(path: &str) -> Option<(&str, u64)> {
+    let mut parts = path.strip_prefix(rcar::RESOURCE_PREFIX)?.split('/');
+    let (repository, model, number) = (parts.next()?, parts.next()?, parts.next()?);
+    let sequence: u64 = number.parse().ok()?;
+    let plain = repository == REPOSITORY
+        && parts.next().is_none()
+        && claims::model_id(model).is_ok()
+        && sequence.to_string() == number;
+    plain.then_some((model, sequence))
+}
+
+#[cfg(test)]
+#[path = "exchange_tests.rs"]
+mod tests;

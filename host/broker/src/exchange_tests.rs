@@ -1,0 +1,250 @@
+//! The exchange with genuine evidence: a Genoa report from the vectors, under a hardware policy and a time in its life.
+//! Its REPORT_DATA is not this handshake's, so what comes after `appraise` starts from a session put in by hand.
+
+use std::path::PathBuf;
+
+use vouchsafe_attestation::{Ed25519Public, EvidenceEnvelope, Mode, dsse};
+use vouchsafe_policies::{InitAnchors, InitModel, InitOptions as PolicyOptions, Listed, init_text};
+use vouchsafe_release::{Lease, SignedBundle, TeeKey};
+use vouchsafe_sealed::{ModelKey, commitment};
+
+use super::*;
+use crate::{
+    InitOptions,
+    admin_server::{Request, perform},
+    files::LEDGER,
+    init, ledger,
+};
+
+const NOW: UnixTime = UnixTime(1_772_323_200); // 2026-03-01
+const NONCE: &str = "/CrVSVQ+Uj5bGRX9RL6+UC0ichuyhVaH9VymgO/atkQ=";
+
+fn vectors(test: &str) -> Option<PathBuf> {
+    let dir = std::env::var_os("VOUCHSAFE_VECTORS")
+        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/vectors")), PathBuf::from);
+    if dir.join("snp").is_dir() {
+        return Some(dir);
+    }
+    assert_ne!(std::env::var("VOUCHSAFE_REQUIRE_VECTORS").as_deref(), Ok("1"), "vectors missing");
+    println!("NOT RUN: {test}: vectors missing");
+    None
+}
+
+struct Bench {
+    _dir: tempfile::TempDir,
+    state: PathBuf,
+    exchange: Exchange,
+    envelope: EvidenceEnvelope,
+    report_data: [u8; 64],
+    key: TeeKey,
+}
+
+impl Bench {
+    fn new(test: &str) -> Option<Self> {
+        let vectors = vectors(test)?;
+        let read = |name: &str| std::fs::read(vectors.join(name)).unwrap();
+        let envelope = EvidenceEnvelope {
+            report: read("snp/genoa-v5-vcek-7ea4daeb.report.bin"),
+            leaf: read("snp/genoa-v5-vcek-7ea4daeb.vek.der"),
+            crl: read("amd-ca/genoa_vcek.crl"),
+        };
+        let cut = |from: usize, to: usize| envelope.report[from..to].to_vec();
+        let text = init_text(&PolicyOptions {
+            name: "test".to_owned(),
+            anchors: InitAnchors::Hardware,
+            measurements: Listed::Only(vec![cut(0x90, 0xC0).try_into().unwrap()]),
+            config_digests: Listed::Only(vec![cut(0xC0, 0xE0).try_into().unwrap()]),
+            platforms: Listed::Only(vec![cut(0x1A0, 0x1E0).try_into().unwrap()]),
+            products: Vec::new(),
+            models: Listed::<InitModel>::Any,
+        });
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("state");
+        let options = InitOptions {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            policy: dir.path().join("policy.toml"),
+            lease: Lease { ttl_s: 60, max_requests: 5 },
+            manifest_keys: Vec::new(),
+        };
+        init(&state, &options).unwrap();
+        let mut store = Store::open(&state, NOW).unwrap();
+        for (sequence, mode) in [(1, Mode::Hardware), (2, Mode::Hardware), (3, Mode::Simulation)] {
+            store.import(&record(sequence, mode), NOW).unwrap();
+        }
+        let policy = Policy::parse(&text, &|_| Err(std::io::ErrorKind::NotFound.into())).unwrap();
+        let report_data = cut(0x50, 0x90).try_into().unwrap();
+        let exchange = Exchange::new(store, policy);
+        Some(Self { _dir: dir, state, exchange, envelope, report_data, key: TeeKey::generate().unwrap() })
+    }
+
+    /// A session as `attest` leaves it.
+    fn accepted(&self, renews: Option<Id>) -> Id {
+        let (evidence, collateral) = self.envelope.clone().into_parts().unwrap();
+        let authentic = verify(&evidence, &collateral, self.exchange.policy.anchors(), NOW).unwrap();
+        let enclave = enclave(&authentic);
+        let expected = Expected::Release { report_data: self.report_data };
+        let appraised = appraise(authentic, &self.exchange.policy, &expected, NOW).map_err(|r| r.to_string()).unwrap();
+        let accepted = Accepted {
+            appraised,
+            enclave,
+            key: self.key.public_jwk(),
+            nonce: NONCE.to_owned(),
+            token: "token".to_owned(),
+            renews,
+        };
+        let Ok(id) = random().map(Id) else { panic!("random") };
+        locked(&self.exchange.sessions).accept(id, accepted, Instant::now());
+        id
+    }
+
+    fn get(&self, session: Id, model: &str, sequence: u64) -> Reply {
+        self.exchange.resource(Some(session), None, &rcar::resource_path(model, sequence), NOW)
+    }
+
+    /// The code in the ledger under the ticket of this reply.
+    fn code(&self, reply: Reply) -> String {
+        let Reply::Refused(ticket) = reply else { panic!("not refused") };
+        let lines = ledger::find(&self.state.join(LEDGER), ticket).unwrap();
+        let [entry] = lines.as_slice() else { panic!("one line") };
+        let Event::Refused(refused) = &entry.line.event else { panic!("a refusal") };
+        refused.code.clone()
+    }
+
+    fn release_key(&self) -> Ed25519Public {
+        dsse::public(&self.exchange.store().release_key)
+    }
+
+    fn admin(&self, request: Request) {
+        perform(&mut self.exchange.store(), request, NOW).unwrap();
+    }
+}
+
+fn record(sequence: u64, mode: Mode) -> ModelKeyRecord {
+    let (key, uid) = (ModelKey::from_bytes([9; 32]), [u8::try_from(sequence).unwrap(); 32]);
+    ModelKeyRecord {
+        model_id: "m".to_owned(),
+        uid,
+        sequence,
+        mode,
+        manifest_digest: [4; 32],
+        usage_policy_digest: [5; 32],
+        commitment: commitment(&key, &uid),
+        key,
+    }
+}
+
+#[test]
+fn resource_paths_have_one_spelling() {
+    assert_eq!(resource("/kbs/v0/resource/vouchsafe/breast-cancer/7"), Some(("breast-cancer", 7)));
+    for bad in [
+        "acme/m/7",
+        "vouchsafe/m",
+        "vouchsafe/m/07",
+        "vouchsafe/m/+7",
+        "vouchsafe/m/7/",
+        "vouchsafe/M/7",
+        "vouchsafe/../7",
+        "vouchsafe/m/%37",
+    ] {
+        assert_eq!(resource(&format!("/kbs/v0/resource/{bad}")), None, "{bad}");
+    }
+}
+
+#[test]
+fn an_accepted_enclave_gets_its_key_once_and_the_ledger_knows() {
+    let Some(bench) = Bench::new("an_accepted_enclave_gets_its_key_once_and_the_ledger_knows") else { return };
+    let session = bench.accepted(None);
+    let Reply::Accepted { body, cookie: None } = bench.get(session, "m", 2) else { panic!("refused") };
+    let bundle = bench.key.open(&body).unwrap();
+    let grant = SignedBundle::open(&bundle, &[bench.release_key()], NONCE, Mode::Hardware, NOW).unwrap();
+    assert_eq!((grant.model_id(), grant.sequence(), grant.key().expose()), ("m", 2, &[9; 32]));
+    assert_eq!(grant.lease(), Lease { ttl_s: 60, max_requests: 5 });
+
+    let mut last = None;
+    let summary = ledger::read(&bench.state.join(LEDGER), &mut |e| last = Some(e.clone())).unwrap();
+    let Event::Granted(granted) = last.unwrap().line.event else { panic!("a grant is the last line") };
+    assert_eq!(&summary.head.hash, grant.ledger_head(), "the bundle carries the head that holds its own grant");
+    assert_eq!((granted.sequence, granted.enclave.mode, granted.renews), (2, Mode::Hardware, None));
+
+    assert_eq!(bench.code(bench.get(session, "m", 2)), "TOKEN_USED");
+    // Renewal: the head names the lease; a head that nobody signed is noticed.
+    assert_eq!(renewed(&bench.exchange.store(), Some(*grant.ledger_head())), Ok(Some(granted.lease)));
+    assert_eq!(renewed(&bench.exchange.store(), Some([1; 32])), Err("LEDGER_HEAD_UNKNOWN"));
+    assert_eq!(renewed(&bench.exchange.store(), None), Ok(None));
+    let again = bench.accepted(Some(granted.lease));
+    assert!(matches!(bench.get(again, "m", 2), Reply::Accepted { .. }));
+    let mut last = None;
+    ledger::read(&bench.state.join(LEDGER), &mut |e| last = Some(e.clone())).unwrap();
+    let Event::Granted(second) = last.unwrap().line.event else { panic!("a grant is the last line") };
+    assert_eq!(second.renews, Some(granted.lease));
+}
+
+#[test]
+fn every_gate_refuses_with_its_code_in_the_ledger() {
+    let Some(bench) = Bench::new("every_gate_refuses_with_its_code_in_the_ledger") else { return };
+    let ask = |model: &str, sequence| bench.get(bench.accepted(None), model, sequence);
+    let model = || "m".to_owned();
+    assert!(matches!(ask("m", 2), Reply::Accepted { .. }), "control");
+    assert_eq!(bench.code(ask("n", 2)), "MODEL_UNKNOWN");
+    assert_eq!(bench.code(ask("m", 3)), "MODE_MISMATCH");
+    let wrong =
+        bench.exchange.resource(Some(bench.accepted(None)), Some("other"), "/kbs/v0/resource/vouchsafe/m/2", NOW);
+    assert_eq!(bench.code(wrong), "TOKEN_MISMATCH");
+    let path = bench.exchange.resource(Some(bench.accepted(None)), Some("token"), "/kbs/v0/resource/acme/m/2", NOW);
+    assert_eq!(bench.code(path), "RESOURCE_PATH");
+
+    bench.admin(Request::RaiseFloor { model: model(), sequence: 2 });
+    assert_eq!(bench.code(ask("m", 1)), "SEQUENCE_BELOW_FLOOR");
+    assert!(matches!(ask("m", 2), Reply::Accepted { .. }), "control");
+    let lease = bench.exchange.store().index.leases(NOW)[0].lease;
+    bench.admin(Request::RevokeLease { lease });
+    assert_eq!(bench.code(ask("m", 2)), "LEASE_REVOKED");
+    let platform = Platform(bench.envelope.report[0x1A0..0x1E0].try_into().unwrap());
+    bench.admin(Request::RevokePlatform { platform });
+    assert_eq!(bench.code(ask("m", 2)), "PLATFORM_REVOKED");
+    bench.admin(Request::RevokeModel { model: model(), sequence: None });
+    assert_eq!(bench.code(ask("m", 2)), "MODEL_REVOKED");
+}
+
+#[test]
+fn without_a_durable_line_there_is_no_key() {
+    let Some(bench) = Bench::new("without_a_durable_line_there_is_no_key") else { return };
+    assert!(matches!(bench.get(bench.accepted(None), "m", 2), Reply::Accepted { .. }), "control");
+    let (granted, refused) = (bench.accepted(None), bench.accepted(None));
+    std::fs::OpenOptions::new().append(true).open(bench.state.join(LEDGER)).unwrap().set_len(10).unwrap();
+    assert!(matches!(bench.get(granted, "m", 2), Reply::Unavailable));
+    assert!(matches!(bench.get(refused, "n", 2), Reply::Unavailable), "not even a refusal");
+}
+
+#[test]
+fn genuine_evidence_for_another_handshake_is_refused() {
+    let Some(bench) = Bench::new("genuine_evidence_for_another_handshake_is_refused") else { return };
+    let open = |tee: &str| {
+        let body = format!("{{\"version\":\"0.4.0\",\"tee\":\"{tee}\",\"extra-params\":\"\"}}");
+        let Reply::Accepted { body, cookie: Some(id) } = bench.exchange.auth(body.as_bytes(), NOW) else {
+            panic!("no challenge")
+        };
+        (Challenge::parse(&body).unwrap().nonce, id)
+    };
+    let attest = |id, nonce: &str, envelope: &EvidenceEnvelope, now| {
+        let body = AttestRequest::to_bytes(nonce, &bench.key.public_jwk(), envelope).unwrap();
+        bench.code(bench.exchange.attest(Some(id), &body, now))
+    };
+    let (nonce, id) = open("snp");
+    assert_eq!(attest(id, &nonce, &bench.envelope, NOW), "REPORT_DATA_MISMATCH");
+    assert_eq!(attest(id, &nonce, &bench.envelope, NOW), "NONCE_USED");
+    let (_, id) = open("snp");
+    assert_eq!(attest(id, NONCE, &bench.envelope, NOW), "NONCE_MISMATCH");
+    let (nonce, id) = open("sample");
+    assert_eq!(attest(id, &nonce, &bench.envelope, NOW), "TEE_UNSUPPORTED");
+    let (nonce, id) = open("snp");
+    let mut forged = bench.envelope.clone();
+    forged.report[0x90] ^= 1;
+    assert_eq!(attest(id, &nonce, &forged, NOW), "SIGNATURE_INVALID");
+    let (nonce, id) = open("snp");
+    assert_ne!(
+        attest(id, &nonce, &bench.envelope, UnixTime(1_795_254_000)),
+        "REPORT_DATA_MISMATCH",
+        "the CRL is stale by then"
+    );
+}

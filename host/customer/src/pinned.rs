@@ -1,0 +1,283 @@
+//! Turns requests into answers on a connection whose peer has proved itself under a policy: only [`Pinned`] can send.
+//! It says nothing about the answers: those are the model's, and a receipt can name it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hyper::{Method, Request, Response, StatusCode, header};
+use serde::Deserialize;
+use serde_json::Value;
+use vouchsafe_attestation::{Claims, UnixTime, claims::model_id, receipt::SessionRecord};
+use vouchsafe_policies::{Appraised, Policy};
+
+use crate::{
+    ConnectOptions, CustomerError, InferInput,
+    attest::{Attested, attest},
+    channel::ChannelFacts,
+    line::Line,
+};
+
+/// A live TLS connection, its peer's appraised evidence, and the right to send on it. It never connects again:
+/// a lost connection is lost, and the next one proves itself anew.
+#[must_use]
+pub struct Pinned {
+    address: String,
+    line: Line,
+    channel: ChannelFacts,
+    attested: Attested,
+    policy: Arc<Policy>,
+    options: ConnectOptions,
+}
+
+impl Pinned {
+    pub(crate) fn new(
+        address: &str,
+        line: Line,
+        channel: ChannelFacts,
+        attested: Attested,
+        policy: Arc<Policy>,
+        options: ConnectOptions,
+    ) -> Self {
+        Self { address: address.to_owned(), line, channel, attested, policy, options }
+    }
+
+    /// Sends one request and returns its whole answer. Evidence older than the policy allows is renewed first, on this
+    /// connection; when the service answers `REATTEST`, evidence is renewed and the request is sent once more.
+    ///
+    /// # Errors
+    /// `PEER_*`, `REATTEST` when the second answer asks again, and every code of verification and appraisal. After
+    /// any error but `PATH_REFUSED` the connection is closed.
+    pub async fn send(&mut self, request: Request<Bytes>) -> Result<Response<Bytes>, CustomerError> {
+        if self.evidence_age_s() > self.policy.max_evidence_age_s() {
+            self.reattest().await?;
+        }
+        let again = copy(&request);
+        let answer = self.exchange(request).await?;
+        if !asks_to_reattest(&answer) {
+            return Ok(answer);
+        }
+        self.reattest().await?;
+        let answer = self.exchange(again).await?;
+        if asks_to_reattest(&answer) {
+            self.line.close();
+            return Err(CustomerError::Peer { code: "REATTEST", status: answer.status().as_u16() });
+        }
+        Ok(answer)
+    }
+
+    /// Sends one request under the verdict in force and returns the answer as it is, a `REATTEST` too.
+    ///
+    /// # Errors
+    /// `PEER_*`.
+    pub async fn send_once(&mut self, request: Request<Bytes>) -> Result<Response<Bytes>, CustomerError> {
+        self.exchange(request).await
+    }
+
+    /// Fetches fresh evidence on the live connection, verifies and appraises it. A failure closes the connection.
+    ///
+    /// # Errors
+    /// As [`crate::connect`].
+    pub async fn reattest(&mut self) -> Result<&Appraised, CustomerError> {
+        match attest(&mut self.line, &self.channel, &self.policy, &self.options).await {
+            Ok(attested) => {
+                self.attested = attested;
+                Ok(&self.attested.appraised)
+            }
+            Err(error) => {
+                self.line.close();
+                Err(error)
+            }
+        }
+    }
+
+    /// `GET` of a path, its JSON answer.
+    ///
+    /// # Errors
+    /// As [`Pinned::send`]; `PEER_STATUS` or the service's code for any status but 200; `PEER_PROTOCOL` for other than JSON.
+    pub async fn get_json(&mut self, path: &str) -> Result<Value, CustomerError> {
+        let answer = self.send(request(Method::GET, path, Bytes::new())?).await?;
+        json_answer(&answer)
+    }
+
+    /// What the service says of a model's inputs and outputs.
+    ///
+    /// # Errors
+    /// As [`Pinned::get_json`]; `INPUT_INVALID` for a name no model can have.
+    pub async fn metadata(&mut self, model: &str) -> Result<Value, CustomerError> {
+        model_id(model).map_err(|_| BAD_MODEL)?;
+        self.get_json(&format!("/v2/models/{model}")).await
+    }
+
+    /// The request of one inference; asks the service for the tensor's name when the input is given as rows.
+    ///
+    /// # Errors
+    /// As [`Pinned::metadata`], and `INPUT_INVALID`.
+    pub async fn infer_request(&mut self, model: &str, input: &InferInput) -> Result<Request<Bytes>, CustomerError> {
+        model_id(model).map_err(|_| BAD_MODEL)?;
+        let body = match input {
+            InferInput::Tensors(value) => Bytes::from(value.to_string()),
+            InferInput::Rows(_) => input.body(&self.metadata(model).await?)?,
+        };
+        request(Method::POST, &format!("/v2/models/{model}/infer"), body)
+    }
+
+    /// One inference, its JSON answer.
+    ///
+    /// # Errors
+    /// As [`Pinned::infer_request`] and [`Pinned::get_json`].
+    pub async fn infer(&mut self, model: &str, input: &InferInput) -> Result<Value, CustomerError> {
+        let request = self.infer_request(model, input).await?;
+        let answer = self.send(request).await?;
+        json_answer(&answer)
+    }
+
+    /// The verdict in force.
+    pub const fn appraised(&self) -> &Appraised {
+        &self.attested.appraised
+    }
+
+    /// What the enclave says of itself, bound by the evidence.
+    #[must_use]
+    pub fn claims(&self) -> Option<&Claims> {
+        self.attested.appraised.claims()
+    }
+
+    /// The session as a receipt keeps it.
+    #[must_use]
+    pub const fn record(&self) -> &SessionRecord {
+        &self.attested.record
+    }
+
+    /// When the evidence in force was asked for, by the local clock.
+    #[must_use]
+    pub const fn attested_at(&self) -> UnixTime {
+        self.attested.at
+    }
+
+    /// Seconds since then.
+    #[must_use]
+    pub fn evidence_age_s(&self) -> u64 {
+        self.attested.age_s()
+    }
+
+    /// The address that was connected to.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The negotiated key-exchange group: `X25519MLKEM768` or `X25519`.
+    #[must_use]
+    pub const fn tls_group(&self) -> &'static str {
+        self.channel.tls_group
+    }
+
+    /// SHA-256 of the peer's TLS key.
+    #[must_use]
+    pub const fn spki_sha256(&self) -> &[u8; 32] {
+        &self.channel.spki_sha256
+    }
+
+    /// The policy that judged, and judges every renewal.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// False once the connection is gone. True is no promise: the peer can close at any time.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.line.is_open()
+    }
+
+    async fn exchange(&mut self, request: Request<Bytes>) -> Result<Response<Bytes>, CustomerError> {
+        self.line.exchange(request, "request", self.options.request_timeout, self.options.max_response_bytes).await
+    }
+}
+
+const BAD_MODEL: CustomerError = CustomerError::usage("INPUT_INVALID", "this is not a name that a model can have");
+
+/// A 200 with JSON, or the service's refusal.
+///
+/// # Errors
+/// `PEER_PROTOCOL` for other than JSON; `PEER_STATUS` or the service's code for any status but 200.
+pub fn json_answer(answer: &Response<Bytes>) -> Result<Value, CustomerError> {
+    if answer.status() == StatusCode::OK {
+        serde_json::from_slice(answer.body())
+            .map_err(|_| CustomerError::wire("PEER_PROTOCOL", "the answer is not JSON"))
+    } else {
+        Err(peer_refusal(answer))
+    }
+}
+
+/// The refusal of the service: its code when it is one that this release knows.
+pub(crate) fn peer_refusal(answer: &Response<Bytes>) -> CustomerError {
+    let said = peer_code(answer.body());
+    let code = KNOWN_PEER_CODES.iter().find(|known| said.as_deref() == Some(known)).copied().unwrap_or("PEER_STATUS");
+    CustomerError::Peer { code, status: answer.status().as_u16() }
+}
+
+/// Codes that a service may answer with and that are repeated here; every other one is `PEER_STATUS`, never quoted.
+const KNOWN_PEER_CODES: [&str; 30] = [
+    "ATTEST_ACCEPT",
+    "ATTEST_FIRST",
+    "BATCH_TOO_LARGE",
+    "BODY_INCOMPLETE",
+    "BODY_TOO_LARGE",
+    "BUSY",
+    "CONTENT_ENCODING",
+    "ENGINE_FAILED",
+    "EVIDENCE_DEVICE",
+    "HEADER_INVALID",
+    "INPUT_DATA",
+    "INPUT_DTYPE",
+    "INPUT_DUPLICATE",
+    "INPUT_MISSING",
+    "INPUT_NOT_FINITE",
+    "INPUT_SHAPE",
+    "INPUT_UNKNOWN",
+    "JSON_INVALID",
+    "LEASE_LAPSED",
+    "METHOD_UNSUPPORTED",
+    "MODEL_UNKNOWN",
+    "OUTPUT_NOT_FINITE",
+    "OUTPUT_UNKNOWN",
+    "PARAMETER_UNSUPPORTED",
+    "REATTEST",
+    "RECEIPT_SALT",
+    "REQUEST_TIMEOUT",
+    "ROUTE_UNKNOWN",
+    "USAGE_EXPIRED",
+    "USAGE_POLICY_UNSUPPORTED",
+];
+
+fn asks_to_reattest(answer: &Response<Bytes>) -> bool {
+    answer.status() == StatusCode::CONFLICT && peer_code(answer.body()).as_deref() == Some("REATTEST")
+}
+
+fn peer_code(body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct ErrorBody {
+        code: String,
+    }
+    (body.len() <= 16 * 1024).then(|| serde_json::from_slice::<ErrorBody>(body).ok())?.map(|b| b.code)
+}
+
+fn request(method: Method, path: &str, body: Bytes) -> Result<Request<Bytes>, CustomerError> {
+    let mut builder = Request::builder().method(&method).uri(path);
+    if method == Method::POST {
+        builder = builder.header(header::CONTENT_TYPE, "application/json");
+    }
+    builder
+        .body(body)
+        .map_err(|_| CustomerError::usage("PATH_REFUSED", "the path of a request cannot be written as a URI"))
+}
+
+/// The same request; its body is shared, not copied.
+fn copy(request: &Request<Bytes>) -> Request<Bytes> {
+    let mut copy = Request::new(request.body().clone());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    copy
+}

@@ -1,0 +1,22 @@
+//! Step 2 of the flow: turns a launch spec into a running enclave with a known measurement and config digest.
+//! The launcher belongs to the host and is trusted by nobody: it moves bytes and processes, and links no key code.
+
+pub mod cli;
+pub mod enclave;
+pub mod error;
+pub mod event;
+pub mod frame;
+pub mod launch;
+pub mod lines;
+pub mod measure;
+mod ready;
+pub mod relay;
+pub mod simulator;
+pub mod spec;
+
+pub use error::LaunchError;
+pub use event::Event;
+pub use launch::{Stopped, launch};
+pub use measure::{BoundConfig, measure_process};
+pub use simulator::{LaunchRequest, Launched, Simulator};
+pub use spec::{Backend, LaunchSpec};

@@ -1,0 +1,181 @@
+//! Turns connections to the public address into connections to the enclave's listener: TCP bytes, nothing else.
+//! TLS ends inside the enclave; the relay sees sizes, times and addresses, and can only deny service.
+
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes},
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, watch},
+    time::{Instant, sleep, sleep_until, timeout},
+};
+
+const BUFFER: usize = 32 * 1024;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Bounds of the relay.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How many connections at once; more are closed on arrival.
+    pub max_connections: usize,
+    /// When a connection without traffic in either direction is closed.
+    pub idle: Duration,
+}
+
+/// Accepts for ever; connections go to wherever `target` says, and are closed while there is no enclave.
+pub async fn serve(listener: TcpListener, target: watch::Receiver<Option<SocketAddr>>, limits: Limits) {
+    let slots = Arc::new(Semaphore::new(limits.max_connections));
+    loop {
+        let Ok((client, _)) = listener.accept().await else {
+            // Out of descriptors, most likely: let some connections end.
+            sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let (Ok(slot), Some(address)) = (Arc::clone(&slots).try_acquire_owned(), *target.borrow()) else {
+            continue;
+        };
+        tokio::spawn(async move {
+            // How a connection ends is the business of its two ends.
+            let _ = relay(client, address, limits.idle).await;
+            drop(slot);
+        });
+    }
+}
+
+async fn relay(client: TcpStream, address: SocketAddr, idle: Duration) -> io::Result<()> {
+    let enclave = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await??;
+    client.set_nodelay(true)?;
+    enclave.set_nodelay(true)?;
+    let clock = Clock { start: Instant::now(), last_ms: Arc::new(AtomicU64::new(0)) };
+    let mut client = Watched { inner: client, clock: clock.clone() };
+    let mut enclave = Watched { inner: enclave, clock: clock.clone() };
+    tokio::select! {
+        // Copies both ways, hands on each end's half-close, and returns when both directions have ended.
+        outcome = copy_bidirectional_with_sizes(&mut client, &mut enclave, BUFFER, BUFFER) => outcome.map(|_| ()),
+        () = clock.idle(idle) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+/// When bytes last moved.
+#[derive(Clone)]
+struct Clock {
+    start: Instant,
+    last_ms: Arc<AtomicU64>,
+}
+
+impl Clock {
+    fn touch(&self) {
+        let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last_ms.store(now, Ordering::Relaxed);
+    }
+
+    async fn idle(&self, limit: Duration) {
+        loop {
+            let due = self.start + Duration::from_millis(self.last_ms.load(Ordering::Relaxed)) + limit;
+            if Instant::now() >= due {
+                return;
+            }
+            sleep_until(due).await;
+        }
+    }
+}
+
+/// A stream that winds the clock whenever bytes move.
+struct Watched {
+    inner: TcpStream,
+    clock: Clock,
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let outcome = Pin::new(&mut self.inner).poll_read(cx, buffer);
+        if outcome.is_ready() {
+            self.clock.touch();
+        }
+        outcome
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.inner).poll_write(cx, bytes);
+        if outcome.is_ready() {
+            self.clock.touch();
+        }
+        outcome
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    async fn start(limits: Limits) -> (SocketAddr, TcpListener, watch::Sender<Option<SocketAddr>>) {
+        let public = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let enclave = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = public.local_addr().unwrap();
+        let (sender, target) = watch::channel(Some(enclave.local_addr().unwrap()));
+        tokio::spawn(serve(public, target, limits));
+        (address, enclave, sender)
+    }
+
+    async fn is_closed(stream: &mut TcpStream) -> bool {
+        matches!(timeout(Duration::from_secs(5), stream.read(&mut [0; 1])).await, Ok(Ok(0) | Err(_)))
+    }
+
+    #[tokio::test]
+    async fn a_half_close_is_handed_on() {
+        let (address, enclave, _target) = start(Limits { max_connections: 2, idle: Duration::from_secs(30) }).await;
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(b"question").await.unwrap();
+        client.shutdown().await.unwrap();
+        let (mut peer, _) = enclave.accept().await.unwrap();
+        let mut question = Vec::new();
+        peer.read_to_end(&mut question).await.unwrap();
+        assert_eq!(question, b"question");
+        peer.write_all(b"answer").await.unwrap();
+        drop(peer);
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.unwrap();
+        assert_eq!(answer, b"answer");
+    }
+
+    #[tokio::test]
+    async fn the_cap_and_a_missing_enclave_close_connections() {
+        let (address, enclave, target) = start(Limits { max_connections: 1, idle: Duration::from_secs(30) }).await;
+        let first = TcpStream::connect(address).await.unwrap();
+        let _peer = enclave.accept().await.unwrap();
+        assert!(is_closed(&mut TcpStream::connect(address).await.unwrap()).await);
+        drop(first);
+        target.send(None).unwrap();
+        assert!(is_closed(&mut TcpStream::connect(address).await.unwrap()).await);
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_is_closed() {
+        let (address, enclave, _target) = start(Limits { max_connections: 1, idle: Duration::from_millis(100) }).await;
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let _peer = enclave.accept().await.unwrap();
+        assert!(is_closed(&mut client).await);
+    }
+}

@@ -1,0 +1,181 @@
+//! Turns launch requests into measured, sealed descriptors by asking the simulator process.
+//! The simulator is a program of this machine: its measurement is as honest as whoever installed it.
+
+use std::{
+    io::ErrorKind,
+    os::{
+        fd::OwnedFd,
+        unix::{net::UnixStream, process::CommandExt},
+    },
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde::{Deserialize, Serialize};
+use vouchsafe_attestation::{Mode, Tee, encoding::serde_hex};
+
+use crate::{LaunchError, event::Code, frame, lines};
+
+/// The first answer may wait for two RSA keys on a slow machine.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(180);
+/// How long a simulator may take to end once its channel is closed.
+const END_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What is to be launched.
+#[derive(Clone, Debug)]
+pub struct LaunchRequest {
+    /// The technology.
+    pub tee: Tee,
+    /// The mode: the simulator knows one.
+    pub mode: Mode,
+    /// The enclave's program.
+    pub enclave: PathBuf,
+    /// ONNX Runtime's library.
+    pub onnxruntime: PathBuf,
+    /// The config digest.
+    pub host_data: [u8; 32],
+}
+
+/// What the simulator hands out for one guest.
+#[derive(Debug)]
+pub struct Launched {
+    /// MEASUREMENT.
+    pub measurement: [u8; 48],
+    /// The enclave's program, sealed memory.
+    pub enclave: OwnedFd,
+    /// ONNX Runtime's library, sealed memory.
+    pub onnxruntime: OwnedFd,
+    /// The guest's evidence device.
+    pub device: OwnedFd,
+}
+
+/// A running simulator. It ends when this is dropped.
+pub struct Simulator {
+    child: Child,
+    control: Option<UnixStream>,
+}
+
+#[derive(Serialize)]
+struct WireRequest<'a> {
+    launch: WireLaunch<'a>,
+}
+
+#[derive(Serialize)]
+struct WireLaunch<'a> {
+    tee: Tee,
+    mode: Mode,
+    enclave: &'a str,
+    onnxruntime: &'a str,
+    #[serde(with = "serde_hex")]
+    host_data: [u8; 32],
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum WireReply {
+    Launched {
+        #[serde(with = "serde_hex")]
+        measurement: [u8; 48],
+    },
+    Error {
+        code: Code,
+        #[serde(rename = "fact")]
+        _fact: String,
+    },
+}
+
+impl Simulator {
+    /// Starts `program` with an empty environment; its lines go to standard error.
+    ///
+    /// # Errors
+    /// `LAUNCH_FILE` when the program is missing, `SIMULATOR_FAILED`.
+    pub fn start(program: &Path, root: &Path) -> Result<Self, LaunchError> {
+        let (ours, theirs) = UnixStream::pair().map_err(|_| LaunchError::SimulatorFailed)?;
+        ours.set_read_timeout(Some(ANSWER_TIMEOUT)).map_err(|_| LaunchError::SimulatorFailed)?;
+        let mut child = Command::new(program)
+            .arg("serve")
+            .arg("--root")
+            .arg(root)
+            .env_clear()
+            // Ctrl-C is for the launcher, which then ends its children in order.
+            .process_group(0)
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|e| match e.kind() {
+                ErrorKind::NotFound | ErrorKind::PermissionDenied => {
+                    LaunchError::File("the simulator program", e.kind())
+                }
+                _ => LaunchError::SimulatorFailed,
+            })?;
+        if let Some(out) = child.stdout.take() {
+            lines::forward("simulator", out);
+        }
+        if let Some(err) = child.stderr.take() {
+            lines::forward("simulator", err);
+        }
+        Ok(Self { child, control: Some(ours) })
+    }
+
+    /// Launches one guest. Blocks until the files are measured.
+    ///
+    /// # Errors
+    /// `SIMULATOR_FAILED`, `SIMULATOR_REFUSED`, `PATH_ENCODING`.
+    pub fn launch(&mut self, request: &LaunchRequest) -> Result<Launched, LaunchError> {
+        let text = |path: &Path, what| path.to_str().map(str::to_owned).ok_or(LaunchError::PathEncoding(what));
+        let (enclave, onnxruntime) =
+            (text(&request.enclave, "the enclave program")?, text(&request.onnxruntime, "ONNX Runtime's library")?);
+        let launch = WireLaunch {
+            tee: request.tee,
+            mode: request.mode,
+            enclave: &enclave,
+            onnxruntime: &onnxruntime,
+            host_data: request.host_data,
+        };
+        let control = self.control.as_ref().ok_or(LaunchError::SimulatorFailed)?;
+        frame::write(control, &WireRequest { launch }, &[]).map_err(|_| LaunchError::SimulatorFailed)?;
+        match frame::read::<WireReply>(control) {
+            Ok(Some((WireReply::Launched { measurement }, descriptors))) => {
+                let [enclave, onnxruntime, device] =
+                    <[OwnedFd; 3]>::try_from(descriptors).map_err(|_| LaunchError::SimulatorFailed)?;
+                Ok(Launched { measurement, enclave, onnxruntime, device })
+            }
+            Ok(Some((WireReply::Error { code, .. }, _))) => Err(LaunchError::SimulatorRefused(code)),
+            Ok(None) | Err(_) => Err(LaunchError::SimulatorFailed),
+        }
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The control channel itself, for tests that misuse it.
+    #[must_use]
+    pub const fn control(&self) -> Option<&UnixStream> {
+        self.control.as_ref()
+    }
+
+    /// Closes the channel and waits for the exit status; kills a simulator that does not end.
+    pub fn end(&mut self) -> Option<i32> {
+        self.control = None;
+        let until = Instant::now() + END_TIMEOUT;
+        while Instant::now() < until {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return status.code();
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let _ = self.child.kill();
+        self.child.wait().ok()?.code()
+    }
+}
+
+impl Drop for Simulator {
+    fn drop(&mut self) {
+        self.end();
+    }
+}

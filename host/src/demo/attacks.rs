@@ -1,0 +1,89 @@
+//! Turns a running world into attacks that must be refused, each with a control that must succeed.
+//! A code is always read from the refuser's own words: the enclave's event, the broker's ledger, the customer's verdict.
+
+mod customer;
+mod host;
+mod session;
+
+use serde_json::{Value, json};
+
+use super::{print::Progress, story::Stage, world::World};
+use crate::failure::Failure;
+
+/// One attack and how it ended.
+pub struct Played {
+    /// Stable name.
+    pub name: &'static str,
+    /// What was tried, in plain words.
+    pub title: &'static str,
+    /// Which role refused.
+    pub refused_by: &'static str,
+    /// Its process.
+    pub pid: u64,
+    /// SHA-256 of its program, where this user may look at it.
+    pub program: Option<String>,
+    /// The code that it gave.
+    pub code: String,
+    /// The code that it should have given.
+    pub expected: &'static str,
+    /// How the same steps without the fault ended: `accepted` or a code.
+    pub control: String,
+    /// More facts, by name.
+    pub facts: Value,
+}
+
+impl Played {
+    /// Whether the attack was refused with the expected code and the control accepted.
+    pub fn as_expected(&self) -> bool {
+        self.code == self.expected && self.control == "accepted"
+    }
+
+    /// For `--json`.
+    pub fn to_json(&self) -> Value {
+        json!({
+            "name": self.name, "refused_by": self.refused_by, "pid": self.pid, "program_sha256": self.program, "code": self.code,
+            "expected": self.expected, "control": self.control, "facts": self.facts,
+        })
+    }
+}
+
+type Attack = fn(&mut World, &mut Stage) -> Result<Played, Failure>;
+
+/// In this order: the last ones change the world for good.
+const ATTACKS: [(&str, Attack); 8] = [
+    ("the host swaps a model blob", host::blob_swapped),
+    ("the host rolls the package back to version 1", host::rolled_back),
+    ("the host changes the enclave program", host::program_changed),
+    ("a simulated verdict is offered under a hardware policy", customer::hardware_policy),
+    ("recorded evidence is replayed", customer::replayed),
+    ("evidence is relayed into another TLS session", customer::relayed),
+    ("the model changes under an open session", session::model_changed),
+    ("a key is asked for after the lease was revoked", session::revoked),
+];
+
+/// Plays every attack.
+pub fn play(world: &mut World, stage: &mut Stage, progress: &mut Progress) -> Result<Vec<Played>, Failure> {
+    let mut played = Vec::new();
+    for (title, attack) in ATTACKS {
+        progress.step("attack", title);
+        played.push(attack(world, stage)?);
+    }
+    Ok(played)
+}
+
+/// The code that stands in the broker's ledger under `ticket`.
+fn ledger_code(world: &World, ticket: Option<&str>) -> Result<String, Failure> {
+    let Some(ticket) = ticket else { return Ok("NO_TICKET".to_owned()) };
+    let dir = world.at("broker/state");
+    let shown = world.call(&["broker", "ledger", "show", &dir, ticket])?;
+    let code = shown.get("entries").and_then(|e| e.get(0)).and_then(|e| e.get("code")).and_then(Value::as_str);
+    Ok(code.unwrap_or("NO_LEDGER_LINE").to_owned())
+}
+
+/// `accepted`, or the code of the answer.
+fn verdict_of(answer: &super::process::Answer) -> String {
+    if answer.exit == 0 {
+        return "accepted".to_owned();
+    }
+    answer.json.get("code").and_then(Value::as_str).unwrap_or("NO_CODE").to_owned()
+}

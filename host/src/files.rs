@@ -1,0 +1,75 @@
+//! Turns paths into bytes and bytes into files, with the project's errors and permissions.
+//! It does not judge what it reads.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{Read as _, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+};
+
+use ring::signature::Ed25519KeyPair;
+use vouchsafe_attestation::Ed25519Public;
+use zeroize::Zeroizing;
+
+use crate::failure::Failure;
+
+/// Reads at most `cap` bytes of a regular file.
+pub fn read(path: &Path, cap: u64) -> Result<Vec<u8>, Failure> {
+    let file = File::open(path).map_err(|e| Failure::file(path, "opened", &e))?;
+    let meta = file.metadata().map_err(|e| Failure::file(path, "read", &e))?;
+    if !meta.is_file() || meta.len() > cap {
+        let fact = format!("{} is not a regular file of at most {cap} bytes", path.display());
+        return Err(Failure::new("FILE", 9, fact, "name another file"));
+    }
+    let mut out = Vec::new();
+    file.take(cap).read_to_end(&mut out).map_err(|e| Failure::file(path, "read", &e))?;
+    Ok(out)
+}
+
+/// Reads a text file of at most 1 MiB.
+pub fn read_text(path: &Path) -> Result<String, Failure> {
+    String::from_utf8(read(path, 1 << 20)?)
+        .map_err(|_| Failure::new("FILE", 9, format!("{} is not UTF-8 text", path.display()), "name another file"))
+}
+
+/// Writes a new file; an existing one is never overwritten. `mode` is the permission bits.
+pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path)
+        .map_err(|e| Failure::file(path, "created", &e))?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|e| {
+        // A half-written file would be taken for a whole one later.
+        let _ = fs::remove_file(path);
+        Failure::file(path, "written", &e)
+    })
+}
+
+/// Reads a signing key that `vouchsafe keys` wrote.
+pub fn signing_key(path: &Path) -> Result<Ed25519KeyPair, Failure> {
+    let bytes = Zeroizing::new(read(path, 4096)?);
+    Ed25519KeyPair::from_pkcs8(&bytes).map_err(|_| {
+        let fact = format!("{} is not a signing key of this program", path.display());
+        Failure::new("KEY_FILE", 9, fact, "make one with: vouchsafe keys FILE")
+    })
+}
+
+/// Reads a public key given as text or as the path of a `.pub` file.
+pub fn public_key(text_or_path: &str) -> Result<Ed25519Public, Failure> {
+    if let Ok(key) = text_or_path.parse() {
+        return Ok(key);
+    }
+    let text = read_text(Path::new(text_or_path))?;
+    text.trim().parse().map_err(|_| {
+        let fact = format!("{text_or_path} holds no public key");
+        Failure::new("KEY_FILE", 9, fact, "name a file that vouchsafe keys wrote, or ed25519:<hex>")
+    })
+}
+
+/// Public keys from many arguments.
+pub fn public_keys(texts: &[String]) -> Result<Vec<Ed25519Public>, Failure> {
+    texts.iter().map(|t| public_key(t)).collect()
+}

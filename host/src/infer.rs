@@ -1,0 +1,76 @@
+//! Turns one request into one answer from a verified enclave, with a receipt when asked.
+//! It does not judge the answer.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use vouchsafe_customer::{InferInput, Receipted, connect, json_answer, outputs_text};
+
+use crate::{
+    failure::{Failure, Outcome},
+    files,
+    runtime::block_on_interruptible,
+    verify,
+};
+
+/// Verify an enclave, then send one inference request.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Example:\n  vouchsafe infer 127.0.0.1:8443 --policy policy.toml --model breast-cancer --input rows.json --receipt receipt.json"
+)]
+pub struct Args {
+    /// HOST:PORT of the enclave.
+    address: String,
+    /// Your attestation policy.
+    #[arg(long)]
+    policy: PathBuf,
+    /// The model to ask.
+    #[arg(long)]
+    model: String,
+    /// The request: `{"inputs":[…]}` (Open Inference Protocol v2) or `{"rows":[[…],…]}`.
+    #[arg(long)]
+    input: PathBuf,
+    /// Ask for a receipt and write it here; FILE.salt, FILE.request and FILE.response are written beside it.
+    #[arg(long)]
+    receipt: Option<PathBuf>,
+}
+
+pub fn run(args: &Args, json: bool) -> Outcome {
+    vouchsafe_attestation::claims::model_id(&args.model)
+        .map_err(|e| Failure::usage(format!("--model: {e}"), "use the id in the vendor's package"))?;
+    let input = InferInput::parse(&files::read(&args.input, 64 << 20)?)?;
+    let policy = verify::policy(&args.policy)?;
+    block_on_interruptible(async {
+        let mut pinned = connect(&args.address, policy).await?;
+        let answer: Value = match &args.receipt {
+            None => pinned.infer(&args.model, &input).await?,
+            Some(path) => {
+                let request = pinned.infer_request(&args.model, &input).await?;
+                let body = request.body().clone();
+                match pinned.infer_with_receipt(request).await? {
+                    Receipted::Answered(answer) => {
+                        files::write_new(path, answer.receipt_json().as_bytes(), 0o644)?;
+                        beside(path, ".salt", answer.salt.to_text().as_bytes())?;
+                        beside(path, ".request", &body)?;
+                        beside(path, ".response", answer.response.body())?;
+                        json_answer(&answer.response)?
+                    }
+                    Receipted::Unanswered(response) => json_answer(&response)?,
+                }
+            }
+        };
+        if json {
+            println!("{answer}");
+        } else {
+            println!("{}", vouchsafe_customer::headline(pinned.appraised()));
+            print!("{}", outputs_text(&answer));
+        }
+        Ok(())
+    })
+}
+
+fn beside(path: &Path, suffix: &str, bytes: &[u8]) -> Outcome {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    files::write_new(name.as_ref(), bytes, 0o600)
+}

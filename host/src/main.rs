@@ -1,0 +1,112 @@
+//! The `vouchsafe` command: turns arguments into one call of the library of a role, and its answer into text or JSON.
+//! Thin on purpose: no rule of the product lives here.
+
+mod broker;
+mod config;
+mod demo;
+mod failure;
+mod files;
+mod infer;
+mod keys;
+mod launch;
+mod measure;
+mod onnx;
+mod package;
+mod policy;
+mod proxy;
+mod receipt;
+mod runtime;
+mod seal;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, error::ErrorKind};
+
+/// Release a sealed model only to code that has proved itself, and send data only to code that has proved itself.
+///
+/// A vendor seals a model and runs the key broker. An operator launches the enclave. A customer verifies, then sends.
+/// Everything can be rehearsed on one machine in simulation: run `vouchsafe demo`.
+#[derive(Parser)]
+#[command(name = "vouchsafe", version, disable_help_subcommand = true, after_help = EXITS)]
+struct Cli {
+    /// Print one JSON object instead of text.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXITS: &str = "Exit status: 0 done, 1 usage, 2 not authentic, 3 collateral missing or stale, 4 policy refused, \
+5 key refused, 6 package corrupt, 7 no TEE here, 8 peer or network, 9 local file or lock, 10 expectation not met, \
+130 interrupted.\n\nExample:\n  vouchsafe demo";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make a vendor's signing key.
+    Keys(keys::Args),
+    /// Seal an ONNX model into a package that only a granted enclave can open.
+    Seal(seal::Args),
+    /// Look into a sealed package, without its key.
+    Package(package::Args),
+    /// Run and administer the key broker.
+    Broker(broker::Args),
+    /// Write or read an attestation policy.
+    Policy(policy::Args),
+    /// Write the enclave's bound configuration.
+    Config(config::Args),
+    /// Compute the measurement that an enclave should have.
+    Measure(measure::Args),
+    /// Launch the enclave (runs vouchsafe-launch).
+    Launch(launch::Args),
+    /// Verify an enclave, send nothing.
+    Verify(verify::Args),
+    /// Verify an enclave, then send one inference request.
+    Infer(infer::Args),
+    /// Offer a verified enclave to unmodified local clients.
+    Proxy(proxy::Args),
+    /// Verify a receipt offline.
+    Receipt(receipt::Args),
+    /// Play the whole story on this machine, attacks included, in simulation.
+    Demo(demo::Args),
+}
+
+fn main() -> ExitCode {
+    // Keys pass through this process: it leaves no core dump and cannot be read by a debugger of the same user.
+    let _ = rustix::process::setrlimit(
+        rustix::process::Resource::Core,
+        rustix::process::Rlimit { current: Some(0), maximum: Some(0) },
+    );
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            let shown = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            return ExitCode::from(u8::from(!shown));
+        }
+    };
+    let json = cli.json;
+    let outcome = match cli.command {
+        Command::Keys(args) => keys::run(&args, json),
+        Command::Seal(args) => seal::run(&args, json),
+        Command::Package(args) => package::run(&args, json),
+        Command::Broker(args) => broker::run(args, json),
+        Command::Policy(args) => policy::run(&args, json),
+        Command::Config(args) => config::run(&args, json),
+        Command::Measure(args) => measure::run(&args, json),
+        Command::Launch(args) => launch::run(&args, json),
+        Command::Verify(args) => verify::run(&args, json),
+        Command::Infer(args) => infer::run(&args, json),
+        Command::Proxy(args) => proxy::run(args, json),
+        Command::Receipt(args) => receipt::run(&args, json),
+        Command::Demo(args) => demo::run(args, json),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.print(json);
+            ExitCode::from(failure.exit)
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Turns frames on the control channel into launched guests, and frames on each guest's device into signed reports.
+//! The end of the control channel ends the process: a simulator never outlives its launcher.
+
+use std::{
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    sync::Arc,
+};
+
+use rustix::net::{AddressFamily, SocketType, sockopt};
+use serde::{Deserialize, Serialize};
+use vouchsafe_attestation::{EvidenceEnvelope, encoding::serde_b64url};
+
+use crate::{
+    SimulatorError,
+    frame::{self, Incoming},
+    guest::{Guest, LaunchRequest, Launched},
+    root::{self, Root},
+};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ControlRequest {
+    launch: LaunchRequest,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DeviceRequest {
+    #[serde(with = "serde_b64url")]
+    report_data: Vec<u8>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Reply {
+    Launched { measurement: String },
+    Error { code: &'static str, fact: String },
+}
+
+impl From<&SimulatorError> for Reply {
+    fn from(error: &SimulatorError) -> Self {
+        Self::Error { code: error.code(), fact: error.to_string() }
+    }
+}
+
+/// The control channel that the launcher passed as standard input.
+///
+/// # Errors
+/// `SIMULATOR_CONTROL_CHANNEL` when it is no Unix stream socket.
+pub fn control_channel(stdin: impl AsFd) -> Result<UnixStream, SimulatorError> {
+    let fd: OwnedFd = stdin.as_fd().try_clone_to_owned().map_err(|_| SimulatorError::ControlChannel)?;
+    let is_unix_stream =
+        sockopt::socket_domain(&fd) == Ok(AddressFamily::UNIX) && sockopt::socket_type(&fd) == Ok(SocketType::STREAM);
+    if is_unix_stream { Ok(UnixStream::from(fd)) } else { Err(SimulatorError::ControlChannel) }
+}
+
+/// Serves launch requests until the launcher closes the channel.
+///
+/// # Errors
+/// `SIMULATOR_FRAME` when the channel carries something that cannot be framed.
+pub fn serve(root: &Arc<Root>, mut control: UnixStream) -> Result<(), SimulatorError> {
+    loop {
+        let outcome = match frame::read::<ControlRequest>(&mut control) {
+            Ok(Incoming::End) => return Ok(()),
+            Ok(Incoming::Frame(request)) => launch(root, &request.launch),
+            Ok(Incoming::Malformed) => Err(SimulatorError::RequestInvalid),
+            Err(error) => {
+                let _ = frame::write(&mut control, &Reply::from(&error), &[]);
+                return Err(error);
+            }
+        };
+        let sent = match outcome {
+            Ok((launched, device)) => {
+                let reply = Reply::Launched { measurement: hex::encode(launched.measurement) };
+                let descriptors = [launched.enclave.as_fd(), launched.onnxruntime.as_fd(), device.as_fd()];
+                frame::write(&mut control, &reply, &descriptors)
+            }
+            Err(error) => frame::write(&mut control, &Reply::from(&error), &[]),
+        };
+        if sent.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+/// Launches a guest and gives it a thread of its own; the guest ends when its device is closed.
+fn launch(root: &Arc<Root>, request: &LaunchRequest) -> Result<(Parts, UnixStream), SimulatorError> {
+    let Launched { guest, measurement, enclave, onnxruntime } = Guest::launch(root, request)?;
+    let (ours, theirs) = UnixStream::pair().map_err(|e| SimulatorError::GuestMemory(e.kind()))?;
+    let root = Arc::clone(root);
+    std::thread::Builder::new()
+        .name("device".into())
+        .spawn(move || answer_device(&root, &guest, ours))
+        .map_err(|e| SimulatorError::GuestMemory(e.kind()))?;
+    Ok((Parts { measurement, enclave, onnxruntime }, theirs))
+}
+
+struct Parts {
+    measurement: [u8; 48],
+    enclave: OwnedFd,
+    onnxruntime: OwnedFd,
+}
+
+/// One report for every request, until the guest closes the device or sends what cannot be framed.
+fn answer_device(root: &Root, guest: &Guest, mut device: UnixStream) {
+    loop {
+        let answer = match frame::read::<DeviceRequest>(&mut device) {
+            Ok(Incoming::End) => return,
+            Ok(Incoming::Frame(request)) => report(root, guest, &request),
+            Ok(Incoming::Malformed) => Err(SimulatorError::RequestInvalid),
+            Err(error) => {
+                let _ = frame::write(&mut device, &Reply::from(&error), &[]);
+                return;
+            }
+        };
+        let sent = match answer {
+            Ok(envelope) => frame::write(&mut device, &envelope, &[]),
+            Err(error) => frame::write(&mut device, &Reply::from(&error), &[]),
+        };
+        if sent.is_err() {
+            return;
+        }
+    }
+}
+
+fn report(root: &Root, guest: &Guest, request: &DeviceRequest) -> Result<EvidenceEnvelope, SimulatorError> {
+    let report_data =
+        <[u8; 64]>::try_from(request.report_data.as_slice()).map_err(|_| SimulatorError::RequestInvalid)?;
+    let report =
+        guest.fields(report_data).sign(root.vcek()).map_err(|_| SimulatorError::RootMaking("a report's signature"))?;
+    Ok(EvidenceEnvelope { report: report.to_vec(), leaf: root.leaf().to_vec(), crl: root.crl(root::now())? })
+}

@@ -1,0 +1,156 @@
+//! Turns the sealed-model format into an agreement of two programs: this code and `tests/reference/unseal.py`.
+//! It does not show that either is safe against a hostile host; `enclave/sealed/src/tests` does that for ours.
+
+#![allow(clippy::unwrap_used, reason = "helpers of a test fail as the test does")]
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use ring::signature::Ed25519KeyPair;
+use tempfile::TempDir;
+use vouchsafe_attestation::{Ed25519Public, Mode, dsse};
+use vouchsafe_sealed::{ModelKey, Package, Role, SealInput, SealSpec, seal};
+
+const MIB: usize = 1 << 20;
+const KEY: [u8; 32] = [0x5a; 32];
+const SEED: [u8; 32] = [0x6b; 32];
+const USAGE: &[u8] = br#"{"version":1}"#;
+/// Committed vectors: (accepted, refused). `enclave/sealed/src/tests/vectors.rs` counts them too.
+const VECTORS: (usize, usize) = (4, 53);
+
+/// The reference program with its libraries, or nothing where `cargo xtask test` has not installed them.
+struct Reference {
+    workspace: PathBuf,
+}
+
+impl Reference {
+    fn find(test: &str) -> Option<Self> {
+        let found = Self { workspace: Path::new(env!("CARGO_MANIFEST_DIR")).join("..") };
+        let output = found.python().args(["-c", "import blake3, cryptography"]).output();
+        if output.is_ok_and(|o| o.status.success()) {
+            return Some(found);
+        }
+        let fact =
+            "python3 with `cryptography` and `blake3` under target/py is missing; `cargo xtask test` installs them";
+        assert!(env::var_os("VOUCHSAFE_BIN_DIR").is_none(), "{fact}");
+        println!("NOT RUN: {test}: {fact}");
+        None
+    }
+
+    fn python(&self) -> Command {
+        let mut command = Command::new("python3");
+        command.env("PYTHONPATH", self.workspace.join("target/py")).env("PYTHONDONTWRITEBYTECODE", "1");
+        command
+    }
+
+    fn run(&self, verb: &str, arguments: &[&Path]) -> Output {
+        let script = self.workspace.join("tests/reference/unseal.py");
+        self.python().arg(script).arg(verb).args(arguments).output().unwrap()
+    }
+}
+
+fn signer() -> Ed25519KeyPair {
+    Ed25519KeyPair::from_seed_unchecked(&SEED).unwrap()
+}
+
+fn vendor() -> Ed25519Public {
+    dsse::public(&signer())
+}
+
+fn pattern(len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i * i % 251) as u8).collect()
+}
+
+/// Sizes of graph and padding that meet every border of a chunk.
+fn sizes() -> impl Iterator<Item = (usize, u64)> {
+    [0, 1, MIB - 1, MIB, MIB + 1, 3 * MIB].into_iter().flat_map(|len| [(len, 1), (len, 4096)])
+}
+
+#[test]
+fn the_reference_opens_what_this_code_seals() {
+    let Some(reference) = Reference::find("the_reference_opens_what_this_code_seals") else { return };
+    for (len, pad_to) in sizes() {
+        let dir = TempDir::new().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::write(at("graph"), pattern(len)).unwrap();
+        fs::write(at("weights"), pattern(1000)).unwrap();
+        fs::write(at("key"), hex::encode(KEY)).unwrap();
+        fs::write(at("vendor"), vendor().to_string()).unwrap();
+        let input = |name: &str, role, path: &str| SealInput { name: name.to_owned(), role, path: at(path) };
+        let spec = SealSpec {
+            model_id: "reference".to_owned(),
+            sequence: 3,
+            mode: Mode::Simulation,
+            inputs: vec![input("m.onnx", Role::Graph, "graph"), input("m.onnx_data", Role::ExternalData, "weights")],
+            usage_policy: USAGE.to_vec(),
+            pad_to,
+        };
+        let key = ModelKey::from_bytes(KEY);
+        seal(&spec, &key, [0x7c; 32], &[&signer()], &at("package"), &mut |_, _| {}).unwrap();
+        let output = reference.run("open", &[&at("package"), &at("key"), &at("vendor"), &at("out")]);
+        assert!(output.status.success(), "{len}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(fs::read(at("out/0000")).unwrap() == pattern(len), "{len}");
+        assert!(fs::read(at("out/0001")).unwrap() == pattern(1000), "{len}");
+    }
+}
+
+#[test]
+fn this_code_opens_what_the_reference_seals() {
+    let Some(reference) = Reference::find("this_code_opens_what_the_reference_seals") else { return };
+    for (len, pad_to) in sizes() {
+        let dir = TempDir::new().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::write(at("graph"), pattern(len)).unwrap();
+        fs::write(at("labels"), "benign\n").unwrap();
+        fs::write(at("key"), hex::encode(KEY)).unwrap();
+        fs::write(at("usage"), USAGE).unwrap();
+        let (seed, pad, more) =
+            (hex::encode(SEED), pad_to.to_string(), format!("l.txt=labels={}", at("labels").display()));
+        let words = [seed.as_str(), "reference", "3", &pad].map(Path::new);
+        let arguments = [&[&*at("package"), &at("key")], &words[..], &[&at("usage"), &at("graph"), Path::new(&more)]];
+        let output = reference.run("seal", &arguments.concat());
+        assert!(output.status.success(), "{len}: {}", String::from_utf8_lossy(&output.stderr));
+
+        let key = ModelKey::from_bytes(KEY);
+        let package = Package::open(&at("package"), &[vendor()]).unwrap();
+        assert_eq!(package.usage_policy_bytes(), USAGE);
+        package.verify_blobs(&mut |_, _| {}).unwrap();
+        assert!(*package.unseal_to_vec(&key, 0).unwrap() == *pattern(len), "{len}");
+        assert_eq!(*package.unseal_to_vec(&key, 1).unwrap(), *b"benign\n");
+        assert_eq!(package.digests(&key).unwrap().files.len(), 2);
+
+        let mut blob = fs::read(at("package/0000.blob")).unwrap();
+        *blob.last_mut().unwrap() ^= 1;
+        fs::write(at("package/0000.blob"), blob).unwrap();
+        assert!(package.unseal_to_vec(&key, 0).is_err(), "{len}");
+    }
+}
+
+#[test]
+fn the_reference_agrees_with_every_committed_vector() {
+    let Some(reference) = Reference::find("the_reference_agrees_with_every_committed_vector") else { return };
+    let (root, out) = (reference.workspace.join("tests/vectors/sealed"), TempDir::new().unwrap());
+    let (mut accepted, mut refused) = (0, 0);
+    for entry in fs::read_dir(root).unwrap().map(Result::unwrap).filter(|e| e.file_type().unwrap().is_dir()) {
+        let (dir, name) = (entry.path(), entry.file_name());
+        let target = out.path().join(&name);
+        let arguments = [&*dir.join("package"), &dir.join("model.key.hex"), &dir.join("vendor.pub"), &target];
+        let output = reference.run("open", &arguments);
+        if dir.join("code").exists() {
+            let words = String::from_utf8_lossy(&output.stderr);
+            assert!(!output.status.success() && words.starts_with("refused: "), "{name:?}: {words}");
+            assert!(!target.exists(), "{name:?}");
+            refused += 1;
+        } else {
+            for plain in fs::read_dir(dir.join("plaintext")).unwrap().map(Result::unwrap) {
+                let theirs = fs::read(target.join(plain.file_name())).unwrap();
+                assert_eq!(theirs, fs::read(plain.path()).unwrap(), "{name:?}");
+            }
+            accepted += 1;
+        }
+    }
+    assert_eq!((accepted, refused), VECTORS);
+}

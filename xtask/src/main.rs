@@ -1,0 +1,104 @@
+//! Turns `cargo xtask …` into set-up, builds, test runs and chores, each with an exit status.
+//! It establishes nothing about security: no verdict of Vouchsafe depends on this program.
+
+mod build;
+mod error;
+mod mutants;
+mod onnxruntime;
+mod prove;
+mod python;
+mod tests;
+mod workspace;
+
+use std::process::ExitCode;
+
+use error::ChoreError;
+use workspace::Workspace;
+
+const HELP: &str = "\
+Chores of the Vouchsafe workspace. Linux on x86_64, Rust and Python 3.11 or newer with pip are enough.
+
+Usage: cargo xtask COMMAND [ARGUMENTS]
+
+Commands:
+  demo [ARGS…]     set up, build, then run the whole story on this machine (`vouchsafe demo ARGS…`)
+  test [ARGS…]     set up, build every binary, run all tests and say at the end which were not run
+                     -p CRATE     only this crate (may be repeated)
+                     FILTER…      only tests whose name contains one of these words
+  setup            fetch ONNX Runtime and the Python packages of the tests, nothing else
+  build            set up ONNX Runtime and build the release binaries, as `demo` does
+  prove [ARGS…]    take each rule of the verifier out in turn; a test must then fail
+                     --steps      only the numbered steps, each as a whole
+                     --cap N      at most N rules, spread over all of them
+                     --list       only print them
+
+Environment:
+  ORT_DYLIB_PATH        use this ONNX Runtime library instead of fetching one (same version only)
+  VOUCHSAFE_VECTORS     where the shared vectors are; default: ../shared/vectors
+  VOUCHSAFE_REQUIRE_VECTORS=1   tests fail, instead of saying NOT RUN, when vectors are missing
+
+Examples:
+  cargo xtask demo
+  cargo xtask test
+  cargo xtask test -p vouchsafe-sealed truncated
+";
+
+fn main() -> ExitCode {
+    let mut args = std::env::args().skip(1);
+    let command = args.next();
+    let rest: Vec<String> = args.collect();
+    match run(command.as_deref(), &rest) {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            eprintln!("error[{}]: {error}", error.code());
+            eprintln!("  help: {}", error.advice());
+            ExitCode::from(error.exit())
+        }
+    }
+}
+
+fn run(command: Option<&str>, args: &[String]) -> Result<u8, ChoreError> {
+    match command {
+        None | Some("help" | "--help" | "-h") => {
+            print!("{HELP}");
+            return Ok(0);
+        }
+        Some("demo" | "test" | "setup" | "build" | "prove") => {}
+        Some(other) => return Err(ChoreError::Usage(format!("there is no command `{other}`"))),
+    }
+    if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+        return Err(ChoreError::Platform);
+    }
+    let workspace = Workspace::find()?;
+    match command {
+        Some("demo") => demo(&workspace, args),
+        Some("test") => tests::run(&workspace, args),
+        Some("build") => {
+            no_arguments(args)?;
+            build::release_binaries(&workspace)?;
+            Ok(0)
+        }
+        Some("prove") => prove::run(&workspace, args),
+        _ => {
+            no_arguments(args)?;
+            onnxruntime::library(&workspace)?;
+            python::packages(&workspace)?;
+            Ok(0)
+        }
+    }
+}
+
+/// Builds, then becomes the demo: the same process, so signals reach it without a go-between.
+fn demo(workspace: &Workspace, args: &[String]) -> Result<u8, ChoreError> {
+    use std::os::unix::process::CommandExt;
+    let program = build::release_binaries(workspace)?.join("vouchsafe");
+    let failed = std::process::Command::new(&program).arg("demo").args(args).exec();
+    Err(ChoreError::Start { program: "vouchsafe", source: failed })
+}
+
+fn no_arguments(args: &[String]) -> Result<(), ChoreError> {
+    match args.first() {
+        None => Ok(()),
+        Some(extra) => Err(ChoreError::Usage(format!("unexpected argument `{extra}`"))),
+    }
+}

@@ -1,0 +1,197 @@
+//! Turns each rule of the verifier into a question: does a test fail when it is taken out?
+//! It does not establish that a rule is right, only that at least one vector depends on it.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use crate::error::ChoreError;
+use crate::mutants::{self, Mutant};
+use crate::workspace::{Workspace, ended_well, make_dir};
+
+const PACKAGE: &str = "vouchsafe-attestation";
+
+/// What the tests said of one mutant.
+enum Answer {
+    /// A test failed, as it should.
+    Noticed,
+    /// It does not compile: what follows needs the rule's result, so it cannot be taken out.
+    Needed,
+    /// All tests passed.
+    Unguarded,
+}
+
+/// `cargo xtask prove [--list] [--steps] [--cap N]`
+pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<u8, ChoreError> {
+    let arguments = Arguments::parse(args)?;
+    let mut all = mutants::of_the_verifier(workspace.root())?;
+    if arguments.steps {
+        all.retain(|mutant| mutant.step.is_some());
+    }
+    let chosen = spread(&all, arguments.cap);
+    if arguments.list {
+        for mutant in &chosen {
+            println!("{}", mutant.describe());
+        }
+        return Ok(0);
+    }
+
+    let copy = Copy::make(workspace)?;
+    eprintln!("prove: {} of {} rules, in a copy of the sources; first the tests as they are", chosen.len(), all.len());
+    if !matches!(copy.answer()?, Answer::Unguarded) {
+        return Err(ChoreError::ProveBaseline);
+    }
+    let (mut noticed, mut needed, mut unguarded) = (0, 0, Vec::new());
+    for (at, mutant) in chosen.iter().enumerate() {
+        let started = Instant::now();
+        let answer = copy.without(mutant)?;
+        let word = match answer {
+            Answer::Noticed => "noticed by a test",
+            Answer::Needed => "needed by what follows (does not compile)",
+            Answer::Unguarded => "NOT NOTICED",
+        };
+        println!("{}/{} {}: {word} ({} s)", at + 1, chosen.len(), mutant.describe(), started.elapsed().as_secs());
+        match answer {
+            Answer::Noticed => noticed += 1,
+            Answer::Needed => needed += 1,
+            Answer::Unguarded => unguarded.push(mutant.describe()),
+        }
+    }
+    println!(
+        "{noticed} rules taken out and noticed, {needed} that cannot be taken out, {} not noticed; {} of {} tried",
+        unguarded.len(),
+        chosen.len(),
+        all.len()
+    );
+    if unguarded.is_empty() { Ok(0) } else { Err(ChoreError::StepUnguarded { steps: unguarded }) }
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Arguments {
+    list: bool,
+    steps: bool,
+    cap: Option<usize>,
+}
+
+impl Arguments {
+    fn parse(args: &[String]) -> Result<Self, ChoreError> {
+        let mut parsed = Self::default();
+        let mut args = args.iter();
+        while let Some(arg) = args.next() {
+            match arg.as_str() {
+                "--list" => parsed.list = true,
+                "--steps" => parsed.steps = true,
+                "--cap" => {
+                    let number = args.next().and_then(|text| text.parse().ok()).filter(|number| *number > 0);
+                    parsed.cap =
+                        Some(number.ok_or_else(|| ChoreError::Usage("--cap needs a number above 0".to_owned()))?);
+                }
+                _ => return Err(ChoreError::Usage(format!("`prove` has no argument `{arg}`"))),
+            }
+        }
+        Ok(parsed)
+    }
+}
+
+/// At most `cap` of them, evenly spread, the same every time.
+fn spread(all: &[Mutant], cap: Option<usize>) -> Vec<Mutant> {
+    let wanted = cap.unwrap_or(all.len()).min(all.len());
+    (0..wanted).map(|at| all[at * all.len() / wanted].clone()).collect()
+}
+
+/// A copy of the sources under target, so that nobody's working tree is ever without a rule.
+struct Copy<'w> {
+    workspace: &'w Workspace,
+    root: PathBuf,
+    vectors: OsString,
+}
+
+impl<'w> Copy<'w> {
+    fn make(workspace: &'w Workspace) -> Result<Self, ChoreError> {
+        let root = workspace.target().join("prove");
+        if root.exists() {
+            fs::remove_dir_all(&root).map_err(ChoreError::file(&root))?;
+        }
+        copy_tree(workspace.root(), &root, workspace.target())?;
+        let vectors = std::env::var_os("VOUCHSAFE_VECTORS")
+            .unwrap_or_else(|| workspace.root().join("../shared/vectors").into_os_string());
+        Ok(Self { workspace, root, vectors })
+    }
+
+    fn without(&self, mutant: &Mutant) -> Result<Answer, ChoreError> {
+        let path = self.root.join(&mutant.file);
+        let text = fs::read_to_string(&path).map_err(ChoreError::file(&path))?;
+        fs::write(&path, mutant.apply(&text)).map_err(ChoreError::file(&path))?;
+        let answer = self.answer();
+        fs::write(&path, text).map_err(ChoreError::file(&path))?;
+        answer
+    }
+
+    /// Compiles, then runs the tests one program after the other until the first that fails.
+    fn answer(&self) -> Result<Answer, ChoreError> {
+        if !self.cargo(&["build", "--tests"])? {
+            return Ok(Answer::Needed);
+        }
+        Ok(if self.cargo(&["test", "--tests"])? { Answer::Unguarded } else { Answer::Noticed })
+    }
+
+    fn cargo(&self, arguments: &[&str]) -> Result<bool, ChoreError> {
+        let mut command: Command = self.workspace.cargo();
+        let status = command
+            .current_dir(&self.root)
+            .args(arguments)
+            .args(["--locked", "--quiet", "--package", PACKAGE])
+            .env("CARGO_TARGET_DIR", self.workspace.target())
+            .env("VOUCHSAFE_VECTORS", &self.vectors)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .map_err(|source| ChoreError::Start { program: "cargo", source })?;
+        ended_well(status)
+    }
+}
+
+fn copy_tree(from: &Path, to: &Path, target: &Path) -> Result<(), ChoreError> {
+    make_dir(to)?;
+    for entry in fs::read_dir(from).map_err(ChoreError::file(from))? {
+        let entry = entry.map_err(ChoreError::file(from))?;
+        let (path, kind) = (entry.path(), entry.file_type().map_err(ChoreError::file(from))?);
+        if path == target || entry.file_name() == ".git" || entry.file_name() == "target" {
+            continue;
+        }
+        let place = to.join(entry.file_name());
+        if kind.is_dir() {
+            copy_tree(&path, &place, target)?;
+        } else if kind.is_file() {
+            fs::copy(&path, &place).map_err(ChoreError::file(&path))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cap_spreads_over_all_rules() {
+        let all = mutants::of_the_verifier(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()).unwrap();
+        assert!(all.len() >= 20, "{}", all.len());
+        let few = spread(&all, Some(5));
+        assert_eq!((few.len(), &few[0]), (5, &all[0]));
+        assert_eq!(spread(&all, None), all);
+        assert_eq!(spread(&all, Some(10_000)).len(), all.len());
+    }
+
+    #[test]
+    fn the_arguments_are_two_flags_and_a_cap() {
+        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let parsed = Arguments::parse(&words("--list --steps --cap 3")).unwrap();
+        assert_eq!(parsed, Arguments { list: true, steps: true, cap: Some(3) });
+        for wrong in ["--cap", "--cap 0", "--cap x", "other"] {
+            assert_eq!(Arguments::parse(&words(wrong)).unwrap_err().code(), "USAGE");
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Turns `cargo test` into a run against freshly built programs, with totals and what was not run.
+//! It does not decide what a test needs: a test that cannot run prints a line `NOT RUN: name: reason`.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::Stdio;
+
+use crate::build::{self, Profile};
+use crate::error::ChoreError;
+use crate::python;
+use crate::workspace::{Workspace, ended_well};
+
+/// Of what one passing test printed, this many lines are shown; the log has all of them.
+const SHOWN_LINES: usize = 30;
+
+struct Arguments {
+    profile: Profile,
+    packages: Vec<String>,
+    filters: Vec<String>,
+}
+
+/// `cargo xtask test [-p CRATE] [--release] [FILTER…]`
+pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<u8, ChoreError> {
+    let arguments = Arguments::parse(args)?;
+    let packages = python::packages(workspace)?;
+    let programs = build::test_binaries(workspace, arguments.profile)?;
+
+    let mut command = workspace.cargo();
+    command.args(["test", "--locked", "--no-fail-fast"]).args(arguments.profile.flag());
+    if arguments.packages.is_empty() {
+        command.arg("--workspace");
+    }
+    for package in &arguments.packages {
+        command.args(["--package", package]);
+    }
+    command
+        .args(["--", "--show-output"])
+        .args(&arguments.filters)
+        .env("VOUCHSAFE_BIN_DIR", &programs)
+        .env("VOUCHSAFE_PY", &packages)
+        .stdout(Stdio::piped());
+
+    eprintln!("test: building and running the tests");
+    let mut child = command.spawn().map_err(|source| ChoreError::Start { program: "cargo", source })?;
+    let log_path = workspace.target().join("test.log");
+    let mut log = fs::File::create(&log_path).map_err(ChoreError::file(&log_path))?;
+    let mut report = Report::default();
+    if let Some(stdout) = child.stdout.take() {
+        report.follow(stdout, &mut std::io::stdout(), &mut log).map_err(ChoreError::file(&log_path))?;
+    }
+    let status = child.wait().map_err(|source| ChoreError::Start { program: "cargo", source })?;
+    let passed = ended_well(status)?;
+    let summary = report.summary();
+    print!("{summary}");
+    let summary_path = workspace.target().join("test-summary.txt");
+    fs::write(&summary_path, summary).map_err(ChoreError::file(&summary_path))?;
+    if passed { Ok(0) } else { Err(ChoreError::TestsFailed) }
+}
+
+impl Arguments {
+    fn parse(args: &[String]) -> Result<Self, ChoreError> {
+        let mut parsed = Self { profile: Profile::Dev, packages: Vec::new(), filters: Vec::new() };
+        let mut args = args.iter();
+        while let Some(arg) = args.next() {
+            match arg.as_str() {
+                "--release" => parsed.profile = Profile::Release,
+                "-p" | "--package" => match args.next() {
+                    Some(name) => parsed.packages.push(name.clone()),
+                    None => return Err(ChoreError::Usage("-p needs the name of a crate".to_owned())),
+                },
+                flag if flag.starts_with('-') => {
+                    return Err(ChoreError::Usage(format!("`test` has no option `{flag}`")));
+                }
+                filter => parsed.filters.push(filter.to_owned()),
+            }
+        }
+        Ok(parsed)
+    }
+}
+
+/// What the run printed, added up.
+#[derive(Default)]
+struct Report {
+    passed: u64,
+    failed: u64,
+    ignored: u64,
+    not_run: Vec<String>,
+    /// Lines already shown of the passing test whose output is being read.
+    shown: usize,
+}
+
+impl Report {
+    /// Reads the harness's output to its end, shows it line by line and keeps all of it in the log.
+    fn follow(&mut self, from: impl Read, show: &mut impl Write, log: &mut impl Write) -> std::io::Result<()> {
+        let mut reader = BufReader::new(from);
+        let mut bytes = Vec::new();
+        let mut in_successes = false;
+        loop {
+            bytes.clear();
+            if reader.read_until(b'\n', &mut bytes)? == 0 {
+                return Ok(());
+            }
+            log.write_all(&bytes)?;
+            let line = String::from_utf8_lossy(&bytes);
+            let text = line.trim_end();
+            // The harness prints "successes:" twice: before the outputs and before a list of names.
+            if text == "successes:" {
+                in_successes = true;
+            } else if text == "failures:" || text.starts_with("test result:") {
+                in_successes = false;
+            }
+            if text.starts_with("---- ") {
+                self.shown = 0;
+            }
+            self.count(text);
+            if in_successes && !self.worth_showing(text) {
+                continue;
+            }
+            // A closed pipe on our side is no reason to stop counting.
+            let _ = show.write_all(&bytes);
+        }
+    }
+
+    fn count(&mut self, text: &str) {
+        if let Some(reason) = text.trim_start().strip_prefix("NOT RUN: ") {
+            if !self.not_run.iter().any(|seen| seen == reason) {
+                self.not_run.push(reason.to_owned());
+            }
+        } else if let Some(counts) = text.strip_prefix("test result: ") {
+            for part in counts.split([';', '.']) {
+                let mut words = part.split_whitespace();
+                let Some(Ok(number)) = words.next().map(str::parse::<u64>) else {
+                    continue;
+                };
+                match words.next() {
+                    Some("passed") => self.passed += number,
+                    Some("failed") => self.failed += number,
+                    Some("ignored") => self.ignored += number,
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// Inside the outputs of passing tests: everything but names of tests and what is too long.
+    fn worth_showing(&mut self, text: &str) -> bool {
+        if text.is_empty() || text == "successes:" || text.starts_with("    ") {
+            return false;
+        }
+        self.shown += 1;
+        self.shown <= SHOWN_LINES
+    }
+
+    fn summary(&self) -> String {
+        let mut text = String::new();
+        if !self.not_run.is_empty() {
+            text.push_str("\nNot run, with the reason:\n");
+            for reason in &self.not_run {
+                text.push_str(&format!("NOT RUN: {reason}\n"));
+            }
+        }
+        text.push_str(&format!("\n{} passed, {} failed, {} skipped\n", self.passed, self.failed, self.ignored));
+        text
+    }
+}
+
+#[cfg(test)]
+mod unit {
+    use super::*;
+
+    const OUTPUT: &str = "\
+running 2 tests
+test a::one ... ok
+test two ... ok
+
+successes:
+
+---- two stdout ----
+NOT RUN: two: vectors missing
+histogram 1
+    indented
+
+
+successes:
+    a::one
+    two
+
+test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.00s
+test result: FAILED. 5 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.50s
+";
+
+    #[test]
+    fn counts_are_added_and_tests_that_did_not_run_are_named_once() {
+        let (mut report, mut shown, mut log) = (Report::default(), Vec::new(), Vec::new());
+        report.follow(OUTPUT.as_bytes(), &mut shown, &mut log).unwrap();
+        assert_eq!(log, OUTPUT.as_bytes());
+        assert_eq!((report.passed, report.failed, report.ignored), (7, 1, 1));
+        assert_eq!(report.not_run, ["two: vectors missing"]);
+        assert!(report.summary().ends_with("\n7 passed, 1 failed, 1 skipped\n"));
+        let shown = String::from_utf8(shown).unwrap();
+        assert!(shown.contains("histogram 1"));
+        assert!(!shown.contains("\n    two\n"), "the list of names is not shown");
+    }
+
+    #[test]
+    fn a_long_output_is_cut_on_the_terminal_only() {
+        let text = format!("successes:\n\n---- x stdout ----\n{}", "line\n".repeat(100));
+        let (mut report, mut shown, mut log) = (Report::default(), Vec::new(), Vec::new());
+        report.follow(text.as_bytes(), &mut shown, &mut log).unwrap();
+        assert_eq!(shown.split(|byte| *byte == b'\n').count(), SHOWN_LINES + 1);
+        assert_eq!(log.len(), text.len());
+    }
+
+    #[test]
+    fn arguments_are_packages_filters_and_one_flag() {
+        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let parsed = Arguments::parse(&words("-p a truncated --release")).unwrap();
+        assert_eq!((parsed.packages, parsed.filters), (words("a"), words("truncated")));
+        assert!(parsed.profile == Profile::Release);
+        assert_eq!(Arguments::parse(&words("-p")).err().unwrap().exit(), 1);
+        assert_eq!(Arguments::parse(&words("--nocapture")).err().unwrap().exit(), 1);
+    }
+}
