@@ -4,6 +4,7 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::{Ed25519Public, EncodingError};
 
@@ -35,8 +36,8 @@ struct Signature {
 
 /// A payload whose signatures have been verified.
 pub struct Opened {
-    /// The exact signed bytes.
-    pub payload: Vec<u8>,
+    /// The exact signed bytes; wiped when dropped, since a key bundle is such a payload.
+    pub payload: Zeroizing<Vec<u8>>,
     /// Which of the pinned keys signed, each once, in the order in which they were pinned.
     pub signers: Vec<Ed25519Public>,
 }
@@ -49,9 +50,12 @@ pub fn sign(payload_type: &str, payload: &[u8], keys: &[&Ed25519KeyPair]) -> Vec
         .iter()
         .map(|key| Signature { keyid: public(key).key_id(), sig: STANDARD.encode(key.sign(&message)) })
         .collect();
-    let envelope = Envelope { payload: STANDARD.encode(payload), payload_type: payload_type.to_owned(), signatures };
+    let mut envelope =
+        Envelope { payload: STANDARD.encode(payload), payload_type: payload_type.to_owned(), signatures };
     // Strings and lists of strings always serialize.
-    serde_json::to_vec(&envelope).unwrap_or_default()
+    let bytes = serde_json::to_vec(&envelope).unwrap_or_default();
+    envelope.payload.zeroize();
+    bytes
 }
 
 /// The public half of a signing key.
@@ -76,22 +80,31 @@ pub fn open(
     if bytes.len() > max_len {
         return Err(EncodingError::TooLarge("the signed envelope", max_len));
     }
-    let envelope: Envelope = serde_json::from_slice(bytes).map_err(|_| EncodingError::Json("the signed envelope"))?;
+    let malformed = EncodingError::Json("the signed envelope");
+    let mut envelope: Envelope = serde_json::from_slice(bytes).map_err(|_| malformed)?;
+    // One payload has one envelope: white space and escapes that `sign` does not write are refused, so that no changed
+    // byte of a package goes unnoticed.
+    let canonical = serde_json::to_vec(&envelope).map(Zeroizing::new).is_ok_and(|written| *written == bytes);
+    if !canonical {
+        return Err(malformed);
+    }
     if envelope.payload_type != payload_type {
         return Err(EncodingError::PayloadType);
     }
-    let payload = STANDARD.decode(&envelope.payload).map_err(|_| EncodingError::Bytes("payload"))?;
+    let payload = STANDARD.decode(&envelope.payload);
+    envelope.payload.zeroize();
+    let payload = Zeroizing::new(payload.map_err(|_| EncodingError::Bytes("payload"))?);
     let message = pae(payload_type, &payload);
-    let signatures: Vec<Vec<u8>> = envelope
-        .signatures
-        .iter()
-        .take(MAX_SIGNATURES)
-        .map(|s| STANDARD.decode(&s.sig).map_err(|_| EncodingError::Bytes("signature")))
-        .collect::<Result<_, _>>()?;
-    // A key counts once however often it signed; `keyid` is a hint and is not believed.
+    let decode =
+        |s: &Signature| Ok((s.keyid.clone(), STANDARD.decode(&s.sig).map_err(|_| EncodingError::Bytes("signature"))?));
+    let signatures: Vec<(String, Vec<u8>)> =
+        envelope.signatures.iter().take(MAX_SIGNATURES).map(decode).collect::<Result<_, _>>()?;
+    // A key counts once however often it signed. `keyid` is not signed, so it must name the key that verifies.
     let mut signers: Vec<Ed25519Public> = Vec::new();
     for key in keys {
-        if !signers.contains(key) && signatures.iter().any(|s| key.verify(&message, s).is_ok()) {
+        let id = key.key_id();
+        let signed = |(keyid, sig): &(String, Vec<u8>)| *keyid == id && key.verify(&message, sig).is_ok();
+        if !signers.contains(key) && signatures.iter().any(signed) {
             signers.push(*key);
         }
     }
@@ -103,8 +116,11 @@ pub fn open(
 }
 
 /// Pre-authentication encoding, DSSE v1: `"DSSEv1" SP len(type) SP type SP len(body) SP body`.
-fn pae(payload_type: &str, payload: &[u8]) -> Vec<u8> {
-    let mut out = format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), payload.len()).into_bytes();
+fn pae(payload_type: &str, payload: &[u8]) -> Zeroizing<Vec<u8>> {
+    let head = format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), payload.len());
+    // Allocated once: growing would leave a copy of the payload behind.
+    let mut out = Zeroizing::new(Vec::with_capacity(head.len() + payload.len()));
+    out.extend_from_slice(head.as_bytes());
     out.extend_from_slice(payload);
     out
 }
@@ -120,7 +136,7 @@ mod tests {
     #[test]
     fn pae_matches_the_specification_example() {
         assert_eq!(
-            pae("http://example.com/HelloWorld", b"hello world"),
+            pae("http://example.com/HelloWorld", b"hello world").as_slice(),
             b"DSSEv1 29 http://example.com/HelloWorld 11 hello world"
         );
     }
@@ -140,7 +156,16 @@ mod tests {
     #[test]
     fn unknown_and_repeated_fields_are_refused() {
         let envelope = String::from_utf8(sign(MANIFEST, b"{}", &[&key(1)])).unwrap();
-        for bad in [envelope.replacen('{', "{\"x\":1,", 1), envelope.replacen('{', "{\"payload\":\"\",", 1)] {
+        let key_id = public(&key(1)).key_id();
+        assert_eq!(
+            open(envelope.replace(&key_id, &"0".repeat(32)).as_bytes(), MANIFEST, &[public(&key(1))], 1, 4096).err(),
+            Some(EncodingError::Signatures(1))
+        );
+        for bad in [
+            envelope.replacen('{', "{\"x\":1,", 1),
+            envelope.replacen('{', "{\"payload\":\"\",", 1),
+            envelope.clone() + "\n",
+        ] {
             let result = open(bad.as_bytes(), MANIFEST, &[public(&key(1))], 1, 4096);
             assert_eq!(result.map(|o| o.signers), Err(EncodingError::Json("the signed envelope")));
         }

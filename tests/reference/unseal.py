@@ -60,12 +60,14 @@ def read(package, name, cap=None):
 
 def dsse_open(data, kind, keys, threshold):
     envelope = loads(data)
+    need(json.dumps(envelope, separators=(",", ":")).encode() == data, "one payload has one envelope")
     fields(envelope, {"payload": str, "payloadType": str, "signatures": list})
     need(envelope["payloadType"] == TYPE % kind, "payload type")
     payload, good = base64.b64decode(envelope["payload"], validate=True), set()
     for signature in envelope["signatures"][:16]:
         fields(signature, {"keyid": str, "sig": str})
         for key in keys:
+            if signature["keyid"] != hashlib.sha256(key).hexdigest()[:32]: continue
             try: Ed25519PublicKey.from_public_bytes(key).verify(base64.b64decode(signature["sig"]), pae(TYPE % kind, payload))
             except InvalidSignature: continue
             good.add(key)
@@ -112,10 +114,11 @@ def open_package(package, key, keys):
 def seal_package(package, key, seed, model_id, sequence, pad_to, usage, inputs):
     signer, uid, files, listed = Ed25519PrivateKey.from_private_bytes(seed), os.urandom(32), [], []
     dump = lambda value: json.dumps(value, separators=(",", ":")).encode()
+    public = signer.public_key().public_bytes_raw()
     def write(name, data): open(os.path.join(package, name), "xb").write(data)
     def sign(name, kind, payload):
         envelope = {"payload": base64.b64encode(payload).decode(), "payloadType": TYPE % kind,
-                    "signatures": [{"keyid": "", "sig": base64.b64encode(signer.sign(pae(TYPE % kind, payload))).decode()}]}
+                    "signatures": [{"keyid": hashlib.sha256(public).hexdigest()[:32], "sig": base64.b64encode(signer.sign(pae(TYPE % kind, payload))).decode()}]}
         write(name, dump(envelope))
     def add(name, role, plain, pad_to):
         i, salt, padded = len(files), os.urandom(32), -(-len(plain) // pad_to) * pad_to

@@ -2,3 +2,10 @@
 //! Nothing here is part of any program.
 
 pub mod programs;
+pub mod run;
+pub mod trace;
+pub mod world;
+
+pub use programs::{directory as bin_dir, workspace};
+pub use run::{python, vouchsafe, vouchsafe_json};
+pub use world::{Service, World};

@@ -129,7 +129,7 @@ fn open(
         EncodingError::TooLarge(what, cap) => ReleaseError::TooLarge(what, cap),
         _ => ReleaseError::BundleForm,
     })?;
-    let text = Zeroizing::new(opened.payload);
+    let text = opened.payload;
     let payload: Payload<'_> = serde_json::from_slice(&text).map_err(|_| ReleaseError::BundleForm)?;
     if payload.v != 1 || claims::model_id(payload.model_id).is_err() {
         return Err(ReleaseError::BundleForm);

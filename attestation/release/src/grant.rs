@@ -182,7 +182,7 @@ mod tests {
     }
 
     fn dsse_payload(bundle: &SignedBundle) -> Vec<u8> {
-        dsse::open(bundle.as_bytes(), KEY_BUNDLE, &keys(), 1, 16 * 1024).map(|o| o.payload).unwrap()
+        dsse::open(bundle.as_bytes(), KEY_BUNDLE, &keys(), 1, 16 * 1024).map(|o| o.payload.to_vec()).unwrap()
     }
 
     proptest! {

@@ -84,7 +84,13 @@ impl Package {
                 return Err(SealedError::BlobList(file.index));
             }
         }
-        Ok(Self { directory, manifest_digest: sha256(&payload), manifest, usage_policy: usage.payload, signers })
+        Ok(Self {
+            directory,
+            manifest_digest: sha256(&payload),
+            manifest,
+            usage_policy: usage.payload.to_vec(),
+            signers,
+        })
     }
 
     /// What the vendor signed.

@@ -85,7 +85,9 @@ impl LaunchError {
             Self::PortInUse => "choose another --listen address, or stop the program that holds it",
             Self::Listen(_) => "choose a --listen address of this machine",
             Self::SimulatorFailed => "read the simulator's lines above; try `vouchsafe-simulator root --root DIR`",
-            Self::SimulatorRefused(_) => "look the simulator's code up in docs/errors.md",
+            Self::SimulatorRefused(_) => {
+                "SIMULATOR_GUEST_FILE: make --enclave and --onnxruntime regular files that can be read; SIMULATOR_ROOT_*: see its lines above"
+            }
             Self::EnclaveSpawn(_) => "the enclave's program must be an executable for Linux x86_64",
             Self::HostChannel(_) => "read the enclave's lines above; program and launcher must be of one version",
             Self::EnclaveNotReady(..) => {

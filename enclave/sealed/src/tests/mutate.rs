@@ -1,10 +1,9 @@
 //! Turns thousands of random changes of a package into refusals: none may be accepted.
-//! One exception is counted apart: DSSE's `keyid` is an unsigned hint, so a changed hint changes nothing.
+//! It draws its changes at random; the exhaustive lists stand beside it.
 
 use std::cell::Cell;
 
 use proptest::{prelude::*, test_runner::TestRunner};
-use serde_json::Value;
 
 use super::support::{Files, Fixture};
 
@@ -67,23 +66,11 @@ fn apply(files: &mut Files, at: usize, change: &Change) {
     }
 }
 
-/// The package without the envelopes' unsigned hints.
-fn without_hints(files: &Files) -> Files {
-    let strip = |name: &str, bytes: &[u8]| {
-        let mut envelope: Value = serde_json::from_slice(bytes).ok()?;
-        for signature in envelope["signatures"].as_array_mut()? {
-            signature["keyid"] = name.into();
-        }
-        Some(envelope.to_string().into_bytes())
-    };
-    files.iter().map(|(n, b)| (n.clone(), strip(n, b).unwrap_or_else(|| b.clone()))).collect()
-}
-
 #[test]
 fn no_changed_package_is_accepted() {
     let fixture = Fixture::small();
     let base = fixture.files();
-    let (refused, hints) = (Cell::new(0), Cell::new(0));
+    let refused = Cell::new(0);
     let mut runner = TestRunner::new(ProptestConfig { cases: 5000, failure_persistence: None, ..Default::default() });
     runner
         .run(&prop::collection::vec((any::<usize>(), change()), 1..3), |changes| {
@@ -92,18 +79,12 @@ fn no_changed_package_is_accepted() {
                 apply(&mut files, *at, change);
             }
             prop_assume!(files != base);
-            match fixture.judge(&files) {
-                Err(_) => refused.set(refused.get() + 1),
-                Ok(plain) => {
-                    prop_assert_eq!(without_hints(&files), without_hints(&base));
-                    prop_assert_eq!(plain, fixture.plaintexts());
-                    hints.set(hints.get() + 1);
-                }
-            }
+            prop_assert!(fixture.judge(&files).is_err(), "accepted");
+            refused.set(refused.get() + 1);
             Ok(())
         })
         .unwrap();
-    println!("{} refused, {} with another unsigned hint", refused.get(), hints.get());
+    println!("{} random mutations of a package: 0 accepted", refused.get());
     assert!(refused.get() > 4000);
     assert_eq!(fixture.code(&base), "accepted");
 }
@@ -113,15 +94,10 @@ fn a_flipped_bit_in_any_byte_of_the_signed_files_is_refused() {
     let fixture = Fixture::small();
     let base = fixture.files();
     for name in ["manifest.dsse.json", "usage-policy.dsse.json"] {
-        let mut hints = 0;
         for at in 0..base[name].len() {
             let mut files = base.clone();
             files.get_mut(name).unwrap()[at] ^= 1 << (at % 8);
-            if fixture.judge(&files).is_ok() {
-                assert_eq!(without_hints(&files), without_hints(&base), "{name} byte {at}");
-                hints += 1;
-            }
+            assert!(fixture.judge(&files).is_err(), "{name} byte {at}");
         }
-        assert!(hints <= 32, "a key id has 32 characters");
     }
 }

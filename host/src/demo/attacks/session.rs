@@ -10,8 +10,8 @@ use super::{Played, ledger_code};
 use crate::{
     demo::{
         process::program_sha256,
-        story::{Stage, publish, seal},
-        world::{Launch, World, text},
+        story::{Stage, need, publish, seal},
+        world::{Launch, World, number, text},
     },
     failure::Failure,
     runtime,
@@ -77,21 +77,24 @@ fn http_get(path: &str) -> Result<hyper::Request<bytes::Bytes>, Failure> {
         .map_err(|_| Failure::new("DEMO_STEP", 10, "a request cannot be built", ""))
 }
 
-/// The vendor withdraws the model; the host launches the very same enclave once more.
+/// The vendor revokes the newest lease; the host launches the very same enclave on the same machine once more.
 pub fn revoked(world: &mut World, stage: &mut Stage) -> Result<Played, Failure> {
     let control = world.launch(&Launch::default()).map(|_| "accepted".to_owned())?;
     let dir = world.at("broker/state");
-    world.call(&["broker", "revoke", "model", &dir, &world.model.id])?;
+    let listed = world.call(&["broker", "leases", &dir])?;
+    let leases = listed.get("leases").and_then(|l| l.as_array()).map_or(&[][..], Vec::as_slice);
+    let lease = need(leases.iter().max_by_key(|l| number(l, "issued_at")).unwrap_or(&listed), "lease")?;
+    world.call(&["broker", "revoke", "lease", &dir, &lease])?;
     let fatal = world.launch_refused(&Launch::default())?;
     let code = ledger_code(world, fatal.ticket.as_deref())?;
     Ok(Played {
         name: "lease-revoked",
-        title: "a key is asked for after the vendor revoked it",
+        title: "a key is asked for after the lease was revoked",
         refused_by: "broker",
         pid: u64::from(stage.broker.pid()),
         program: program_sha256(stage.broker.pid()),
         code,
-        expected: "MODEL_REVOKED",
+        expected: "LEASE_REVOKED",
         control,
         facts: json!({ "enclave_said": fatal.code, "ticket": fatal.ticket }),
     })
