@@ -10,6 +10,7 @@ pub mod evidence;
 pub mod keys;
 pub mod lp;
 pub mod mode;
+pub mod process;
 pub mod receipt;
 pub mod session;
 pub mod snp;

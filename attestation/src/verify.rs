@@ -36,6 +36,7 @@ pub struct Authentic {
     csp: Option<String>,
     crl: CrlFacts,
     report: Report,
+    chip_id: [u8; 64],
     steps: Vec<Step>,
 }
 
@@ -51,6 +52,7 @@ pub struct Step {
 }
 
 impl Authentic {
+    #[expect(clippy::too_many_arguments, reason = "one field each, one caller")]
     pub(crate) fn new(
         mode: Mode,
         product: Product,
@@ -58,9 +60,10 @@ impl Authentic {
         csp: Option<String>,
         crl: CrlFacts,
         report: Report,
+        chip_id: [u8; 64],
         steps: Vec<Step>,
     ) -> Self {
-        Self { mode, product, leaf_kind, csp, crl, report, steps }
+        Self { mode, product, leaf_kind, csp, crl, report, chip_id, steps }
     }
 
     /// Which kind of root it was verified under. `Simulation` proves nothing about hardware.
@@ -97,6 +100,12 @@ impl Authentic {
     #[must_use]
     pub fn snp(&self) -> &Report {
         &self.report
+    }
+
+    /// The chip: the one that a VCEK was issued for, also where the host masks it in the report; with a VLEK, the report's.
+    #[must_use]
+    pub fn chip_id(&self) -> &[u8; 64] {
+        &self.chip_id
     }
 
     /// The processor's product line.

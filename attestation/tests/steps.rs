@@ -361,6 +361,9 @@ fn step_13_identity() {
     });
     let authentic = allowed.verify(&sim().anchors(), at(NOW)).unwrap();
     assert!(authentic.snp().chip_id_masked() && authentic.snp().policy.migrate_ma());
+    let bare = sim().good().verify(&sim().anchors(), at(NOW)).unwrap();
+    assert_ne!(bare.snp().chip_id, [0; 64]);
+    assert_eq!((bare.chip_id(), authentic.chip_id()), (&bare.snp().chip_id, &bare.snp().chip_id), "the leaf's");
 }
 
 #[test]

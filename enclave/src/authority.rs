@@ -9,6 +9,7 @@ use landlock::{
 };
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 
+use crate::config::Landlock;
 use crate::error::EnclaveError;
 
 /// The newest interface whose rights are asked for; an older kernel enforces the part that it knows.
@@ -40,8 +41,12 @@ pub fn drop_authority() -> Result<(), EnclaveError> {
 /// Threads started later inherit it; so it runs while there is one thread. Says how much of it the kernel enforces.
 ///
 /// # Errors
-/// `AUTHORITY` when the rules cannot be built; a kernel without landlock is no error, but is said in the log.
-pub fn fence(models: impl AsFd, ports: impl IntoIterator<Item = u16>) -> Result<&'static str, EnclaveError> {
+/// `AUTHORITY` when the rules cannot be built, or the kernel enforces less than the configuration demands.
+pub fn fence(
+    models: impl AsFd,
+    ports: impl IntoIterator<Item = u16>,
+    demanded: Landlock,
+) -> Result<&'static str, EnclaveError> {
     let refused = |_| EnclaveError::Authority("landlock");
     let mut ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
@@ -55,11 +60,22 @@ pub fn fence(models: impl AsFd, ports: impl IntoIterator<Item = u16>) -> Result<
         ruleset = ruleset.add_rule(NetPort::new(port, AccessNet::ConnectTcp)).map_err(refused)?;
     }
     let status = ruleset.restrict_self().map_err(refused)?;
-    Ok(match status.ruleset {
-        RulesetStatus::FullyEnforced => "full",
-        RulesetStatus::PartiallyEnforced => "partial",
-        RulesetStatus::NotEnforced => "none",
-    })
+    enough(status.ruleset, demanded)
+}
+
+/// The word for how much is enforced, if that is as much as is demanded.
+fn enough(enforced: RulesetStatus, demanded: Landlock) -> Result<&'static str, EnclaveError> {
+    match (enforced, demanded) {
+        (RulesetStatus::FullyEnforced, _) => Ok("full"),
+        (RulesetStatus::PartiallyEnforced, Landlock::BestEffort) => Ok("partial"),
+        (RulesetStatus::NotEnforced, Landlock::BestEffort) => Ok("none"),
+        (RulesetStatus::PartiallyEnforced, Landlock::Required) => {
+            Err(EnclaveError::Authority("this kernel enforces landlock only in part"))
+        }
+        (RulesetStatus::NotEnforced, Landlock::Required) => {
+            Err(EnclaveError::Authority("this kernel does not enforce landlock"))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -67,6 +83,19 @@ mod tests {
     use super::*;
     use std::fs::File;
     use std::net::{TcpListener, TcpStream};
+
+    #[test]
+    fn less_than_all_of_the_fence_must_be_asked_for() {
+        use RulesetStatus::{FullyEnforced, NotEnforced, PartiallyEnforced};
+        assert_eq!(enough(FullyEnforced, Landlock::Required), Ok("full"));
+        for (status, word) in [(PartiallyEnforced, "partial"), (NotEnforced, "none")] {
+            assert_eq!(enough(status, Landlock::BestEffort), Ok(word));
+        }
+        for status in [PartiallyEnforced, NotEnforced] {
+            let error = enough(status, Landlock::Required).unwrap_err();
+            assert_eq!((error.code(), error.exit()), ("AUTHORITY", 9));
+        }
+    }
 
     #[test]
     fn behind_the_fence_only_models_and_brokers_are_left() {
@@ -77,7 +106,7 @@ mod tests {
         let (broker, other) = (broker.local_addr().unwrap(), other.local_addr().unwrap());
         // Landlock holds for the thread that asks and for those it starts.
         let seen = std::thread::spawn(move || {
-            let status = fence(&models, [broker.port()]).unwrap();
+            let status = fence(&models, [broker.port()], Landlock::BestEffort).unwrap();
             let path = directory.path().join("blob");
             (
                 status,

@@ -16,11 +16,12 @@ use crate::attest::Window;
 use crate::authority;
 use crate::channel::{Descriptors, HostChannel, HostRequest};
 use crate::config::{BUILD_TIME, Config, MAX_CONFIG, ModelConfig};
-use crate::device::{EvidenceDevice, Words, host_data};
+use crate::device::{EvidenceDevice, Words, host_data, measurement};
 use crate::engine::Runtime;
 use crate::error::EnclaveError;
 use crate::keeper::{Backoff, Keeper};
 use crate::lease::GuestClock;
+use crate::library::Library;
 use crate::model::{Model, Registry};
 use crate::public_event;
 use crate::release_client::ReleaseClient;
@@ -69,8 +70,14 @@ pub struct Serving {
 }
 
 /// Runs the program; the exit status.
-pub fn main(words: impl Iterator<Item = String>) -> u8 {
-    let dropped = authority::drop_authority();
+///
+/// `wipes` says whether the allocator overwrites what is freed: the program asked for that before anything else.
+pub fn main(words: impl Iterator<Item = String>, wipes: bool) -> u8 {
+    let dropped = authority::drop_authority().and(if wipes {
+        Ok(())
+    } else {
+        Err(EnclaveError::System("overwrite freed memory"))
+    });
     crate::log::install();
     let channel = match HostChannel::stdin() {
         Ok(channel) => channel,
@@ -137,10 +144,11 @@ impl Booting {
         Ok(Self { words, device, config: bytes, models, onnxruntime, listener })
     }
 
-    /// Compares the configuration with the own report, and only then parses it, loads the library and fences the process.
+    /// Compares the configuration with the own report, and only then parses it; compares program and library with it, and only
+    /// then loads the library; fences the process.
     ///
     /// # Errors
-    /// `EVIDENCE_DEVICE`, `CONFIG_DIGEST_MISMATCH`, `CONFIG_*`, `ORT_*`, `AUTHORITY`.
+    /// `EVIDENCE_DEVICE`, `CONFIG_DIGEST_MISMATCH`, `CONFIG_*`, `MEASUREMENT_MISMATCH`, `ORT_*`, `AUTHORITY`.
     pub fn attest(self) -> Result<Attested, EnclaveError> {
         let mut nonce = [0; 32];
         SystemRandom::new().fill(&mut nonce).map_err(|_| EnclaveError::Identity("nonce"))?;
@@ -150,14 +158,18 @@ impl Booting {
             return Err(EnclaveError::ConfigDigestMismatch);
         }
         let config = Config::parse(&self.config)?;
-        let runtime = Runtime::load(&self.onnxruntime)?;
-        let enforced = authority::fence(&self.models, config.brokers.iter().map(|b| b.address.port()))?;
+        let library = Library::read(self.onnxruntime)?;
+        library.is_measured(self.words, &measurement(&evidence)?)?;
+        let runtime = Runtime::load(&library)?;
+        let ports = config.brokers.iter().map(|b| b.address.port());
+        let enforced = authority::fence(&self.models, ports, config.landlock)?;
         public_event!(
             "attested",
             pub_mode = self.words.mode.as_str(),
             pub_tee = self.words.tee.as_str(),
             pub_config_digest = hex::encode(config_digest),
             pub_landlock = enforced,
+            pub_landlock_demanded = config.landlock.as_str(),
         );
         let Self { words, device, models, listener, .. } = self;
         Ok(Attested { words, device, config, config_digest, models, runtime, listener })
@@ -175,7 +187,8 @@ impl Attested {
         let client =
             ReleaseClient::new(&config.brokers, device.clone(), words, config.release_keys.clone(), clock.clone())?;
         let manifest_keys = config.manifest_keys.clone();
-        let unsealer = Arc::new(Unsealer { models, manifest_keys, mode: words.mode, client, runtime });
+        let unsealer =
+            Arc::new(Unsealer { models, manifest_keys, mode: words.mode, client, runtime, clock: clock.clone() });
         let mut unsealed = Vec::new();
         for model in &config.models {
             unsealed.push(Arc::new(unseal_one(&unsealer, model).await?));
@@ -222,6 +235,7 @@ impl Unsealed {
             clock,
             max_body_bytes: config.max_body_bytes,
             request_timeout: config.request_timeout,
+            unattested: accept::UNATTESTED,
         });
         let listener = tokio::net::TcpListener::from_std(listener).map_err(|_| EnclaveError::System("listen"))?;
         let (stop, stopping) = watch::channel(false);

@@ -20,8 +20,9 @@ const ITEM: &str = "vouchsafe.toml";
 const MAX_MODELS: usize = 64;
 const MAX_PINS: usize = 16;
 
-/// The earliest time this build can run at: the clock never shows less.
-pub const BUILD_TIME: UnixTime = UnixTime(1_772_323_200);
+/// The earliest time this build can run at, 2026-11-21: the clock never shows less. Raised with every release (a test compares it
+/// with CHANGELOG.md); a constant, so that the program can be built again bit by bit.
+pub const BUILD_TIME: UnixTime = UnixTime(1_795_219_200);
 
 /// Everything the configuration decides, with nothing left open.
 pub struct Config {
@@ -29,6 +30,8 @@ pub struct Config {
     pub manifest_keys: Vec<Ed25519Public>,
     /// Keys that may sign key bundles.
     pub release_keys: Vec<Ed25519Public>,
+    /// How much of the fence the kernel must enforce.
+    pub landlock: Landlock,
     /// Brokers, in the order in which they are asked.
     pub brokers: Vec<Broker>,
     /// Models to serve.
@@ -43,6 +46,28 @@ pub struct Config {
     pub window: Duration,
     /// Most sessions that share one quote.
     pub window_leaves: usize,
+}
+
+/// How much of the fence the kernel must enforce.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Landlock {
+    /// All of it, or the enclave does not start.
+    #[default]
+    Required,
+    /// What the kernel knows of it, down to nothing.
+    BestEffort,
+}
+
+impl Landlock {
+    /// The word of the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Required => "required",
+            Self::BestEffort => "best-effort",
+        }
+    }
 }
 
 /// One broker.
@@ -77,6 +102,8 @@ struct RawConfig {
     version: u32,
     manifest_keys: Vec<Ed25519Public>,
     release_keys: Vec<Ed25519Public>,
+    #[serde(default)]
+    landlock: Landlock,
     brokers: Vec<RawBroker>,
     models: Vec<RawModel>,
     #[serde(default)]
@@ -199,6 +226,7 @@ impl RawConfig {
         Ok(Config {
             manifest_keys: self.manifest_keys,
             release_keys: self.release_keys,
+            landlock: self.landlock,
             brokers,
             models,
             max_body_bytes,
@@ -256,10 +284,23 @@ mod tests {
     }
 
     #[test]
+    fn the_build_time_is_not_older_than_the_newest_release() {
+        let changes = include_str!("../../CHANGELOG.md");
+        let dates = changes.lines().filter(|l| l.starts_with("## ")).flat_map(|l| l.split([' ', '(', ')', ',']));
+        let dates = dates.filter_map(|word| UnixTime::parse_rfc3339(&format!("{word}T00:00:00Z")).ok());
+        let newest = dates.max().expect("a release with a date");
+        assert!(newest <= BUILD_TIME, "BUILD_TIME is before {newest}");
+    }
+
+    #[test]
     fn the_written_form_is_read() {
         let config = Config::parse(wrap(&inner()).as_bytes()).ok().unwrap();
         assert_eq!(config.models[0].id, "breast-cancer");
         assert_eq!(config.broker_pins(), vec![[0xab; 32]]);
+        assert_eq!(config.landlock, Landlock::Required, "nothing less by silence");
+        let lax = inner().replace("[[brokers]]", "landlock = \"best-effort\"\n[[brokers]]");
+        let lax = Config::parse(wrap(&lax).as_bytes()).ok().unwrap();
+        assert_eq!((lax.landlock, lax.landlock.as_str()), (Landlock::BestEffort, "best-effort"));
         assert_eq!((config.max_body_bytes, config.window), (8 << 20, Duration::from_millis(20)));
     }
 
@@ -270,6 +311,7 @@ mod tests {
         let cases = [
             ("overlap of roles", good.replace(&Ed25519Public([2; 32]).to_string(), &same)),
             ("unknown setting", good.replace("version = 1\n", "version = 1\nfallback = true\n")),
+            ("unknown fence", good.replace("version = 1\n", "version = 1\nlandlock = \"none\"\n")),
             ("unknown limit", good.replace("[limits]\n", "[limits]\nretries = 2\n")),
             ("repeated setting", good.replace("version = 1\n", "version = 1\nversion = 1\n")),
             ("other version", good.replace("version = 1\n", "version = 2\n")),

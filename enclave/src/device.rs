@@ -1,5 +1,5 @@
 //! Turns 64 bytes of REPORT_DATA into evidence, through the device that the two measured words name.
-//! It does not verify the evidence: verifiers outside do. Its only own reading is HOST_DATA of the own report.
+//! It does not verify the evidence: verifiers outside do. Its only own readings are HOST_DATA and MEASUREMENT of the own report.
 
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
@@ -15,8 +15,9 @@ use vouchsafe_attestation::{EvidenceEnvelope, Mode, Tee};
 
 use crate::error::EnclaveError;
 
-/// AMD 56860 rev 1.58, table 23: REPORT_DATA at 0x50, HOST_DATA at 0xC0.
+/// AMD 56860 rev 1.58, table 23: REPORT_DATA at 0x50, MEASUREMENT at 0x90, HOST_DATA at 0xC0.
 const REPORT_DATA: std::ops::Range<usize> = 0x50..0x90;
+const MEASUREMENT: std::ops::Range<usize> = 0x90..0xC0;
 const HOST_DATA: std::ops::Range<usize> = 0xC0..0xE0;
 /// A reply of the simulated processor is at most so long.
 const MAX_REPLY: usize = 1 << 20;
@@ -140,7 +141,19 @@ impl EvidenceDevice for SimulatedDevice {
 /// # Errors
 /// `EVIDENCE_DEVICE` when the report is too short.
 pub fn host_data(evidence: &EvidenceEnvelope) -> Result<[u8; 32], EnclaveError> {
-    let bytes = evidence.report.get(HOST_DATA).and_then(|bytes| bytes.try_into().ok());
+    field(evidence, HOST_DATA)
+}
+
+/// MEASUREMENT of the own report: what was launched.
+///
+/// # Errors
+/// `EVIDENCE_DEVICE` when the report is too short.
+pub fn measurement(evidence: &EvidenceEnvelope) -> Result<[u8; 48], EnclaveError> {
+    field(evidence, MEASUREMENT)
+}
+
+fn field<const N: usize>(evidence: &EvidenceEnvelope, at: std::ops::Range<usize>) -> Result<[u8; N], EnclaveError> {
+    let bytes = evidence.report.get(at).and_then(|bytes| bytes.try_into().ok());
     bytes.ok_or(EnclaveError::Device("its report is too short"))
 }
 

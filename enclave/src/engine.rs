@@ -1,9 +1,8 @@
 //! Turns a model's plaintext into an ONNX Runtime session on its own thread, and tensors into tensors.
 //! It does not contain ONNX Runtime: until the runner is a process of its own, a heap bug there is a bug here (SECURITY.md).
 
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
 
 use half::f16;
 use ort::environment::Environment;
@@ -15,12 +14,11 @@ use tokio::sync::oneshot;
 use zeroize::Zeroize as _;
 
 use crate::error::EnclaveError;
+use crate::library::Library;
 use crate::serve::tensor::{Data, Dtype, Tensor};
 
 /// The one supported version of the library.
 pub const ORT_VERSION: &str = "1.24.4";
-/// The library's symbols carry its version: `OrtGetApiBase@@VERS_1.24.4`.
-const VERSION_NODE: &[u8] = b"\0VERS_1.";
 /// So many requests wait for one model before the next is refused.
 const QUEUE: usize = 64;
 
@@ -59,6 +57,7 @@ pub struct ExternalData {
 /// One model, ready to run. When the last handle is dropped, the thread ends and the session with it.
 pub struct Engine {
     jobs: mpsc::SyncSender<Job>,
+    thread: JoinHandle<()>,
     ports: Ports,
     options: fn() -> ort::Result<Option<RunOptions>>,
 }
@@ -74,27 +73,13 @@ struct Job {
 }
 
 impl Runtime {
-    /// Loads the very library behind the descriptor, after comparing its version.
+    /// Loads the very library that was read.
     ///
     /// # Errors
-    /// `ORT_VERSION`, `ORT_LOAD`.
-    pub fn load(library: &OwnedFd) -> Result<Self, EnclaveError> {
-        let path = PathBuf::from(format!("/proc/self/fd/{}", library.as_raw_fd()));
-        Self::load_path(&path)
-    }
-
-    /// Loads a library by path (tests).
-    ///
-    /// # Errors
-    /// `ORT_VERSION`, `ORT_LOAD`.
-    pub fn load_path(path: &Path) -> Result<Self, EnclaveError> {
-        let bytes = std::fs::read(path).map_err(|_| EnclaveError::OrtLoad)?;
-        if version_of(&bytes) != Some(ORT_VERSION.as_bytes()) {
-            return Err(EnclaveError::OrtVersion);
-        }
-        drop(bytes);
+    /// `ORT_LOAD`.
+    pub fn load(library: &Library) -> Result<Self, EnclaveError> {
         // What ONNX Runtime has to say may quote tensors and names: nothing of it leaves.
-        let environment = ort::init_from(path)
+        let environment = ort::init_from(library.path())
             .map_err(|_| EnclaveError::OrtLoad)?
             .with_name("vouchsafe")
             .with_telemetry(false)
@@ -104,13 +89,6 @@ impl Runtime {
         environment.set_log_level(LogLevel::Fatal);
         Ok(Self(environment))
     }
-}
-
-/// The version in the library's symbol version node.
-fn version_of(library: &[u8]) -> Option<&[u8]> {
-    let at = library.windows(VERSION_NODE.len()).position(|w| w == VERSION_NODE)?;
-    let word = library.get(at + b"\0VERS_".len()..)?;
-    word.get(..word.iter().position(|b| *b == 0)?)
 }
 
 impl Engine {
@@ -154,10 +132,13 @@ impl Engine {
                     let _ = job.reply.send(result);
                 }
             }
+            // The session ends on its own thread, whose small freed blocks are overwritten when it ends.
+            drop(run);
+            vouchsafe_memory::return_freed_memory();
         };
         let thread = std::thread::Builder::new().name("inference".into()).spawn(serve);
-        thread.map_err(|_| EnclaveError::System("start a thread"))?;
-        Ok(Self { jobs, ports, options })
+        let thread = thread.map_err(|_| EnclaveError::System("start a thread"))?;
+        Ok(Self { jobs, thread, ports, options })
     }
 
     /// An engine without ONNX Runtime, for tests of what stands around it.
@@ -173,6 +154,12 @@ impl Engine {
             },
         )
         .unwrap()
+    }
+
+    /// Whether its thread runs: a panic in a run ends it.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        !self.thread.is_finished()
     }
 
     /// What the model takes and gives.
@@ -299,23 +286,7 @@ fn ports(outlets: &[Outlet]) -> Result<Vec<Port>, EnclaveError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_version_is_read_from_the_symbols() {
-        assert_eq!(version_of(b"..\0VERS_1.24.4\0GLIBC"), Some(&b"1.24.4"[..]));
-        assert_eq!(version_of(b"..\0VERS_1.23.0\0"), Some(&b"1.23.0"[..]));
-        assert_eq!(version_of(b"\0VERS_1.24.4"), None);
-        assert_eq!(version_of(b"nothing"), None);
-    }
-
-    #[test]
-    fn another_file_is_refused_before_it_is_loaded() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("lib.so");
-        std::fs::write(&path, b"\0VERS_1.23.2\0").unwrap();
-        assert_eq!(Runtime::load_path(&path).err(), Some(EnclaveError::OrtVersion));
-        assert_eq!(Runtime::load_path(&directory.path().join("none")).err(), Some(EnclaveError::OrtLoad));
-    }
+    use crate::library::tests::sealed;
 
     /// `field` of a protobuf message, as bytes.
     fn bytes(field: u8, body: &[u8]) -> Vec<u8> {
@@ -365,12 +336,14 @@ mod tests {
     // One test: a process has one ONNX Runtime environment.
     #[tokio::test]
     async fn models_run_from_memory() {
-        let library = std::env::var_os("VOUCHSAFE_BIN_DIR").map(|d| PathBuf::from(d).join("libonnxruntime.so"));
+        let library =
+            std::env::var_os("VOUCHSAFE_BIN_DIR").map(|d| std::path::PathBuf::from(d).join("libonnxruntime.so"));
         let Some(library) = library.filter(|l| l.exists()) else {
             println!("NOT RUN: models_run_from_memory: no libonnxruntime.so in VOUCHSAFE_BIN_DIR");
             return;
         };
-        let runtime = Runtime::load(&std::fs::File::open(library).unwrap().into()).unwrap();
+        let library = Library::read(sealed(&std::fs::read(library).unwrap())).unwrap();
+        let runtime = Runtime::load(&library).unwrap();
         let inside = Engine::load(&runtime, &graph(false), vec![], 1).unwrap();
         let port = |name: &str| Port { name: name.into(), dtype: Dtype::F32, shape: vec![-1, 2] };
         assert_eq!(*inside.ports(), Ports { inputs: vec![port("x")], outputs: vec![port("y")] });

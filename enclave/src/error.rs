@@ -39,6 +39,8 @@ pub enum EnclaveError {
     Device(&'static str),
     /// The configuration is not the one bound in this machine's own report.
     ConfigDigestMismatch,
+    /// Program or library are not the measured ones, or can still change (which).
+    MeasurementMismatch(&'static str),
     /// The configuration breaks a rule (which).
     ConfigInvalid(&'static str),
     /// The configuration asks for something this version does not do (what).
@@ -178,7 +180,12 @@ impl EnclaveError {
         match self {
             Self::Usage(_) => ("USAGE", 1, 500, HOST),
             Self::EnvironmentNotEmpty => ("ENVIRONMENT_NOT_EMPTY", 1, 500, HOST),
-            Self::Authority(_) => ("AUTHORITY", 9, 500, "use a kernel that lets a process give up its authority"),
+            Self::Authority(_) => (
+                "AUTHORITY",
+                9,
+                500,
+                "use a kernel that lets a process give up its authority (Linux 6.12 or newer), or bind landlock = \"best-effort\"",
+            ),
             Self::Channel(_) => ("HOST_CHANNEL", 8, 500, REINSTALL),
             Self::NoTee(_) => {
                 ("NO_TEE", 7, 500, "start on a machine with that technology; nothing falls back to simulation")
@@ -187,6 +194,7 @@ impl EnclaveError {
             Self::ConfigDigestMismatch => {
                 ("CONFIG_DIGEST_MISMATCH", 2, 500, "launch with the very configuration file that is bound in HOST_DATA")
             }
+            Self::MeasurementMismatch(_) => ("MEASUREMENT_MISMATCH", 2, 500, REINSTALL),
             Self::ConfigInvalid(_) => ("CONFIG_INVALID", 1, 500, "correct the configuration file and launch again"),
             Self::ConfigUnsupported(_) => {
                 ("CONFIG_UNSUPPORTED", 1, 500, "remove the setting, or use a version that supports it")
@@ -305,6 +313,9 @@ impl fmt::Display for EnclaveError {
             Self::Device(what) => write!(f, "the evidence device failed: {what}"),
             Self::ConfigDigestMismatch => {
                 f.write_str("the configuration's digest is not the one in this machine's report")
+            }
+            Self::MeasurementMismatch(what) => {
+                write!(f, "the measurement in this machine's report does not fit: {what}")
             }
             Self::ConfigInvalid(rule) => write!(f, "the configuration breaks a rule: {rule}"),
             Self::ConfigUnsupported(what) => {

@@ -100,6 +100,12 @@ impl Keeper {
         let mut backoff = Backoff::new();
         while let Some(model) = self.registry.current().model(&config.id).cloned() {
             let now = Instant::now();
+            if let Err(error) = model.is_in_force(now) {
+                // Its session is gone and no key is asked for again: only a newer version helps, and its arrival wakes us.
+                report("lease-not-renewed", config, &error);
+                model.wake.notified().await;
+                continue;
+            }
             if model.is_ready(now) {
                 let (renew_in, _) = model.times(now);
                 if renew_in > Duration::ZERO {

@@ -11,6 +11,7 @@ pub mod engine;
 pub mod error;
 pub mod keeper;
 pub mod lease;
+pub mod library;
 pub mod log;
 pub mod model;
 pub mod release_client;

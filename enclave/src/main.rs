@@ -4,7 +4,9 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // Before there is anything to keep secret.
+    let wipes = vouchsafe_memory::wipe_freed_memory();
     // A word that is no text becomes one that is refused.
     let words = std::env::args_os().skip(1).map(|word| word.into_string().unwrap_or_default());
-    ExitCode::from(vouchsafe_enclave::boot::main(words))
+    ExitCode::from(vouchsafe_enclave::boot::main(words, wipes))
 }

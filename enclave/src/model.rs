@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use vouchsafe_attestation::claims::{Claims, Clock, ModelClaim};
 use vouchsafe_attestation::lp::sha256;
-use vouchsafe_policies::usage::UsagePolicy;
+use vouchsafe_policies::usage::{Expires, UsagePolicy};
 
 use crate::device::Words;
 use crate::engine::{Engine, Ports};
 use crate::error::EnclaveError;
-use crate::lease::RunningLease;
+use crate::lease::{GuestClock, RunningLease};
 use crate::tls::Identity;
 
 /// One model version: what the claims say of it, its rules, and its session while the lease runs.
@@ -20,13 +20,14 @@ pub struct Model {
     claim: ModelClaim,
     usage: UsagePolicy,
     ports: Ports,
+    clock: Arc<GuestClock>,
     state: Mutex<State>,
     /// Wakes the task that renews the lease.
     pub wake: Notify,
 }
 
 struct State {
-    /// Nothing once the lease lapsed: the session and its plaintext are gone.
+    /// Nothing once the lease lapsed or the usage policy expired: the session and its plaintext are gone.
     engine: Option<Arc<Engine>>,
     lease: RunningLease,
 }
@@ -52,10 +53,16 @@ pub struct Registry {
 impl Model {
     /// An unsealed model under its lease.
     #[must_use]
-    pub fn new(claim: ModelClaim, usage: UsagePolicy, engine: Engine, lease: RunningLease) -> Self {
+    pub fn new(
+        claim: ModelClaim,
+        usage: UsagePolicy,
+        engine: Engine,
+        lease: RunningLease,
+        clock: Arc<GuestClock>,
+    ) -> Self {
         let ports = engine.ports().clone();
         let state = Mutex::new(State { engine: Some(Arc::new(engine)), lease });
-        Self { claim, usage, ports, state, wake: Notify::new() }
+        Self { claim, usage, ports, clock, state, wake: Notify::new() }
     }
 
     /// What the claims say of it.
@@ -76,26 +83,34 @@ impl Model {
         &self.ports
     }
 
-    /// Whether it could answer a request at `now`; notices a lapse.
+    /// Whether it could answer a request at `now`; notices a lapse, the policy's expiry, and an engine that ended.
     pub fn is_ready(&self, now: Instant) -> bool {
         let mut state = self.state();
-        if state.lease.has_lapsed(now) {
-            self.drop_session(&mut state);
-        }
+        self.notice(&mut state, now);
         state.engine.is_some()
+    }
+
+    /// Whether the usage policy still allows any use at `now`; the session is gone when it does not.
+    ///
+    /// # Errors
+    /// `USAGE_EXPIRED`.
+    pub fn is_in_force(&self, now: Instant) -> Result<(), EnclaveError> {
+        self.notice(&mut self.state(), now);
+        Ok(self.usage.enforce_time(self.clock.at(now))?)
     }
 
     /// Counts one request against the lease and hands out the session.
     ///
     /// # Errors
-    /// `LEASE_LAPSED`; the session is gone then.
+    /// `USAGE_EXPIRED`, `LEASE_LAPSED`; the session is gone then.
     pub fn take(&self, now: Instant) -> Result<Arc<Engine>, EnclaveError> {
         let mut state = self.state();
+        self.notice(&mut state, now);
+        self.usage.enforce_time(self.clock.at(now))?;
+        let engine = state.engine.clone().ok_or(EnclaveError::LeaseLapsed)?;
         if !state.lease.take(now) {
-            self.drop_session(&mut state);
             return Err(EnclaveError::LeaseLapsed);
         }
-        let engine = state.engine.clone().ok_or(EnclaveError::LeaseLapsed)?;
         if state.lease.is_two_thirds_used() {
             self.wake.notify_one();
         }
@@ -106,8 +121,8 @@ impl Model {
     #[must_use]
     pub fn renew(&self, lease: RunningLease, now: Instant) -> bool {
         let mut state = self.state();
-        if state.engine.is_none() || state.lease.has_lapsed(now) {
-            self.drop_session(&mut state);
+        self.notice(&mut state, now);
+        if state.engine.is_none() {
             return false;
         }
         state.lease = lease;
@@ -122,18 +137,32 @@ impl Model {
         *self.state() = State { engine, lease };
     }
 
-    /// How long until renewal is due and until the lease's time is over.
+    /// How long until renewal is due and until the session must end: with the lease's time or with the usage policy.
     #[must_use]
     pub fn times(&self, now: Instant) -> (Duration, Duration) {
+        let expires_in = match self.usage.expires() {
+            Expires::At(end) => Duration::from_secs(end.0.saturating_sub(self.clock.at(now).0)),
+            Expires::Never => Duration::MAX,
+        };
         let state = self.state();
-        (state.lease.renew_in(now), state.lease.lapses_in(now))
+        (state.lease.renew_in(now).min(expires_in), state.lease.lapses_in(now).min(expires_in))
     }
 
-    fn drop_session(&self, state: &mut State) {
-        if state.engine.take().is_some() {
-            crate::public_event!("lease-lapsed", pub_model = self.claim.id.as_str());
-            self.wake.notify_one();
-        }
+    /// Drops the session when its time is over, or when it can answer nobody any more.
+    fn notice(&self, state: &mut State, now: Instant) {
+        let Some(engine) = &state.engine else { return };
+        let event = if state.lease.has_lapsed(now) {
+            "lease-lapsed"
+        } else if self.usage.enforce_time(self.clock.at(now)).is_err() {
+            "usage-expired"
+        } else if !engine.is_running() {
+            "engine-ended"
+        } else {
+            return;
+        };
+        state.engine = None;
+        crate::public_event!(event, pub_model = self.claim.id.as_str());
+        self.wake.notify_one();
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use rustix::fs::{Mode as FileMode, OFlags, openat};
+use tokio::sync::oneshot;
 use vouchsafe_attestation::claims::{ModelClaim, Release};
 use vouchsafe_attestation::{Ed25519Public, Mode};
 use vouchsafe_policies::usage::{Inputs, UsagePolicy};
@@ -14,6 +15,7 @@ use vouchsafe_sealed::{Package, Role};
 use crate::config::ModelConfig;
 use crate::engine::{Engine, ExternalData, Ports, Runtime};
 use crate::error::EnclaveError;
+use crate::lease::GuestClock;
 use crate::model::Model;
 use crate::release_client::{Granted, ReleaseClient};
 
@@ -29,6 +31,8 @@ pub struct Unsealer {
     pub client: ReleaseClient,
     /// Runs models.
     pub runtime: Runtime,
+    /// The enclave's sense of time, which every grant may advance.
+    pub clock: Arc<GuestClock>,
 }
 
 /// A package that the vendor signed for this mode and model, with a usage policy that is enforced whole. Still sealed.
@@ -68,19 +72,30 @@ impl Unsealer {
     /// Gets the key of an opened package and unseals it into a running model.
     ///
     /// # Errors
-    /// Those of the key release, `GRANT_MISMATCH`, `KEY_COMMITMENT`, `BLOB_*`, `MODEL_UNSUPPORTED`, `USAGE_POLICY_MODEL`.
+    /// Those of the key release, `GRANT_MISMATCH`, `KEY_COMMITMENT`, `USAGE_EXPIRED`, `BLOB_*`, `MODEL_UNSUPPORTED`, `USAGE_POLICY_MODEL`.
     pub async fn unseal(self: &Arc<Self>, signed: SignedModel) -> Result<Model, EnclaveError> {
         let claim = signed.claim();
         let Granted { grant, lease } = self.client.grant(&claim.id, claim.sequence).await?;
         compare(&grant, &claim)?;
+        // The grant is signed with the broker's time, which the clock just learned.
+        signed.usage.enforce_time(self.clock.now())?;
         let this = self.clone();
-        let opened = tokio::task::spawn_blocking(move || {
-            let engine = load(&signed.package, &grant, &this.runtime)?;
-            usage_fits(&signed.usage, engine.ports())?;
-            Ok::<_, EnclaveError>((engine, signed.usage))
-        });
+        let (reply, opened) = oneshot::channel();
+        // A thread that ends with the work: what it freed is overwritten by then, small blocks as well.
+        let open = move || {
+            let engine = load(&signed.package, &grant, &this.runtime).and_then(|engine| {
+                usage_fits(&signed.usage, engine.ports())?;
+                Ok((engine, signed.usage))
+            });
+            drop(grant);
+            vouchsafe_memory::return_freed_memory();
+            // Nobody waits for it any more when the enclave is ending.
+            let _ = reply.send(engine);
+        };
+        let thread = std::thread::Builder::new().name("unseal".into()).spawn(open);
+        thread.map_err(|_| EnclaveError::System("start a thread"))?;
         let (engine, usage) = opened.await.map_err(|_| EnclaveError::System("unseal"))??;
-        Ok(Model::new(claim, usage, engine, lease))
+        Ok(Model::new(claim, usage, engine, lease, self.clock.clone()))
     }
 }
 

@@ -38,6 +38,9 @@ pub struct Args {
     /// Longest time for one request, in seconds.
     #[arg(long, default_value_t = 30)]
     request_timeout_s: u32,
+    /// Let the enclave start on a kernel that enforces its fence only in part or not at all (before Linux 6.12).
+    #[arg(long)]
+    landlock_best_effort: bool,
     /// Where to write it; never overwritten.
     #[arg(long)]
     out: PathBuf,
@@ -50,7 +53,8 @@ pub fn run(args: &Args, json: bool) -> Outcome {
     if json {
         println!("{}", json!({ "config_digest": digest }));
     } else {
-        println!("{digest}");
+        println!("config digest  {digest}");
+        println!("written to {}: policies pin it with --config-digest", args.out.display());
     }
     Ok(())
 }
@@ -67,6 +71,9 @@ fn text(args: &Args) -> Result<String, Failure> {
     };
     let mut inner =
         format!("version = 1\nmanifest_keys = [{}]\nrelease_keys = [{}]\n", list(&manifest), list(&release));
+    if args.landlock_best_effort {
+        inner += "landlock = \"best-effort\"\n";
+    }
     for broker in &args.broker {
         let (address, spki) = pair(broker, "--broker", "ADDRESS=HEX")?;
         let address: std::net::SocketAddr = address.parse().map_err(|_| {

@@ -27,6 +27,14 @@ pub fn read(path: &Path, cap: u64) -> Result<Vec<u8>, Failure> {
     Ok(out)
 }
 
+/// Tells, before any work is done for it, that a file to be written is there already.
+pub fn absent(path: &Path) -> Result<(), Failure> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => Err(Failure::file(path, "created", &std::io::ErrorKind::AlreadyExists.into())),
+        Err(_) => Ok(()),
+    }
+}
+
 /// Reads a text file of at most 1 MiB.
 pub fn read_text(path: &Path) -> Result<String, Failure> {
     String::from_utf8(read(path, 1 << 20)?)
@@ -53,7 +61,7 @@ pub fn signing_key(path: &Path) -> Result<Ed25519KeyPair, Failure> {
     let bytes = Zeroizing::new(read(path, 4096)?);
     Ed25519KeyPair::from_pkcs8(&bytes).map_err(|_| {
         let fact = format!("{} is not a signing key of this program", path.display());
-        Failure::new("KEY_FILE", 9, fact, "make one with: vouchsafe keys FILE")
+        Failure::new("KEY_FILE", 9, fact, "name the file without .pub that `vouchsafe keys` wrote")
     })
 }
 
@@ -62,10 +70,15 @@ pub fn public_key(text_or_path: &str) -> Result<Ed25519Public, Failure> {
     if let Ok(key) = text_or_path.parse() {
         return Ok(key);
     }
-    let text = read_text(Path::new(text_or_path))?;
-    text.trim().parse().map_err(|_| {
+    if text_or_path.starts_with("ed25519:") {
+        let fact =
+            "a public key given as text is not `ed25519:` and 64 lower-case hex digits, or is no point of the curve";
+        return Err(Failure::usage(fact, "copy it whole, or name the .pub file"));
+    }
+    let bytes = read(Path::new(text_or_path), 4096)?;
+    core::str::from_utf8(&bytes).ok().and_then(|text| text.trim().parse().ok()).ok_or_else(|| {
         let fact = format!("{text_or_path} holds no public key");
-        Failure::new("KEY_FILE", 9, fact, "name a file that vouchsafe keys wrote, or ed25519:<hex>")
+        Failure::new("KEY_FILE", 9, fact, "name the .pub file that `vouchsafe keys` wrote, or give ed25519:<hex>")
     })
 }
 

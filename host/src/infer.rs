@@ -16,7 +16,7 @@ use crate::{
 /// Verify an enclave, then send one inference request.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Example:\n  vouchsafe infer 127.0.0.1:8443 --policy policy.toml --model breast-cancer --input rows.json --receipt receipt.json"
+    after_help = "Example:\n  vouchsafe infer 127.0.0.1:8443 --policy policy.toml --model breast-cancer --input rows.json \\\n    --receipt receipt.json"
 )]
 pub struct Args {
     /// HOST:PORT of the enclave.
@@ -40,8 +40,13 @@ pub fn run(args: &Args, json: bool) -> Outcome {
         .map_err(|e| Failure::usage(format!("--model: {e}"), "use the id in the vendor's package"))?;
     let input = InferInput::parse(&files::read(&args.input, 64 << 20)?)?;
     let policy = verify::policy(&args.policy)?;
+    // Told before data is sent: an answer that cannot be kept is lost.
+    for suffix in args.receipt.iter().flat_map(|_| ["", ".salt", ".request", ".response"]) {
+        args.receipt.as_deref().map_or(Ok(()), |path| files::absent(&named(path, suffix)))?;
+    }
+    let mode = policy.mode();
     block_on_interruptible(async {
-        let mut pinned = connect(&args.address, policy).await?;
+        let mut pinned = connect(&args.address, policy).await.map_err(|e| Failure::under(&e, mode))?;
         let answer: Value = match &args.receipt {
             None => pinned.infer(&args.model, &input).await?,
             Some(path) => {
@@ -63,14 +68,21 @@ pub fn run(args: &Args, json: bool) -> Outcome {
             println!("{answer}");
         } else {
             println!("{}", vouchsafe_customer::headline(pinned.appraised()));
-            print!("{}", outputs_text(&answer));
+            print!("\n{}", outputs_text(&answer));
+            if let Some(path) = &args.receipt {
+                println!("\nreceipt in {}: `vouchsafe receipt verify` reads it", path.display());
+            }
         }
         Ok(())
     })
 }
 
 fn beside(path: &Path, suffix: &str, bytes: &[u8]) -> Outcome {
+    files::write_new(&named(path, suffix), bytes, 0o600)
+}
+
+fn named(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
-    files::write_new(name.as_ref(), bytes, 0o600)
+    name.into()
 }

@@ -9,7 +9,7 @@ use crate::failure::{Failure, Outcome};
 #[derive(clap::Args)]
 #[command(
     disable_help_flag = true,
-    after_help = "Example:\n  vouchsafe launch --backend sim-process --config config.toml --models models --listen 127.0.0.1:8443"
+    after_help = "Example:\n  vouchsafe launch --backend sim-process --config config.toml --models models \\\n    --simulator-root sim-root --listen 127.0.0.1:8443"
 )]
 pub struct Args {
     /// Arguments of vouchsafe-launch.

@@ -2,6 +2,7 @@
 //! Thin on purpose: no rule of the product lives here.
 
 mod broker;
+mod broker_text;
 mod config;
 mod demo;
 mod failure;

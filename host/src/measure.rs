@@ -18,7 +18,7 @@ pub struct Args {
     /// How it will be launched; this version measures sim-process.
     #[arg(long, default_value = "sim-process", value_parser = ["sim-process"])]
     backend: String,
-    /// Technology.
+    /// Technology: sev-snp; tdx comes with a later version.
     #[arg(long, default_value = "sev-snp")]
     tee: Tee,
     /// The enclave program [default: vouchsafe-enclave beside this program].
@@ -33,6 +33,10 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, json: bool) -> Outcome {
+    if args.tee != Tee::SevSnp {
+        let fact = "this version launches sev-snp only, so there is nothing to measure for tdx";
+        return Err(Failure::new("TEE_UNSUPPORTED", 7, fact, "use --tee sev-snp"));
+    }
     let file = |given: &Option<PathBuf>, name| given.clone().map_or_else(|| launch::beside(name), Ok);
     let enclave = sha384(&file(&args.enclave, "vouchsafe-enclave")?)?;
     let onnxruntime = sha384(&file(&args.onnxruntime, "libonnxruntime.so")?)?;

@@ -5,12 +5,18 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 use serde_json::{Value, json};
+use vouchsafe_policies::usage::UsagePolicy;
 use vouchsafe_sealed::Package;
 
-use crate::{failure::Outcome, files, seal::bar};
+use crate::{
+    failure::{Failure, Outcome},
+    files,
+    seal::bar,
+};
 
 /// Look into a sealed package, without its key.
 #[derive(clap::Args)]
+#[command(after_help = "Example:\n  vouchsafe package show breast-cancer-v1 --vendor-key acme-manifest.key.pub")]
 pub struct Args {
     #[command(subcommand)]
     command: Command,
@@ -40,7 +46,8 @@ pub fn run(args: &Args, json: bool) -> Outcome {
         Command::Show(which) => (which, false),
         Command::Verify(which) => (which, true),
     };
-    let package = Package::open(&which.package, &files::public_keys(&which.vendor_key)?)?;
+    let keys = files::public_keys(&which.vendor_key)?;
+    let package = Package::open(&which.package, &keys).map_err(|e| Failure::from(e).about(&which.package))?;
     if all {
         let bar = bar(json);
         package.verify_blobs(&mut |done, total| {
@@ -76,17 +83,44 @@ pub fn run(args: &Args, json: bool) -> Outcome {
     }
     for file in &manifest.files {
         println!(
-            "file {:>4}        {:<14} {:>12} bytes  {}",
+            "file {:<4}        {:<14} {:>12} bytes  {}",
             file.index,
             file.role.as_str(),
             file.padded_len,
             file.name
         );
     }
-    println!("usage policy     {}", serde_json::to_string_pretty(&value["usage_policy"]).unwrap_or_default());
+    match UsagePolicy::parse(package.usage_policy_bytes()) {
+        Ok(_) => print_usage(&value["usage_policy"]),
+        Err(e) => println!("usage policy     no enclave of this release takes it: {e} [{}]", e.code()),
+    }
     println!(
         "blobs            {}",
         if all { "every byte is the signed one" } else { "not read (package verify reads them)" }
     );
     Ok(())
+}
+
+/// The vendor's rules of use, a line each; `--json` prints them whole.
+fn print_usage(policy: &Value) {
+    let word = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    println!(
+        "may be used      until {}",
+        match policy["expires"].as_str() {
+            None | Some("never") => "the vendor ends it".to_owned(),
+            Some(time) => time.to_owned(),
+        }
+    );
+    let limits = &policy["limits"];
+    println!("one request      at most {} rows and {} bytes", limits["max_batch"], limits["max_body_bytes"]);
+    match policy["inputs"].as_array() {
+        None => println!("inputs           {}", word(&policy["inputs"])),
+        Some(inputs) => inputs.iter().for_each(|input| {
+            let finite = if input["finite"] == true { ", no NaN and no infinity" } else { "" };
+            println!("input            {} {} {}{finite}", word(&input["name"]), word(&input["dtype"]), input["shape"]);
+        }),
+    }
+    for rule in ["outputs", "callers", "quotas"] {
+        println!("{rule:<16} {}", word(&policy[rule]));
+    }
 }

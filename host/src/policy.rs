@@ -4,17 +4,18 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Subcommand, ValueEnum};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use vouchsafe_attestation::{claims, encoding::from_hex, lp, snp::Product};
 use vouchsafe_policies::{InitAnchors, InitModel, InitOptions, Listed, Policy, init_text};
 
 use crate::{
     failure::{Failure, Outcome},
-    files,
+    files, verify,
 };
 
 /// Write or read an attestation policy.
 #[derive(clap::Args)]
+#[command(after_help = "Example:\n  vouchsafe policy show policy.toml")]
 pub struct Args {
     #[command(subcommand)]
     command: Command,
@@ -24,7 +25,7 @@ pub struct Args {
 enum Command {
     /// Write a complete policy; nothing in it has a silent default.
     #[command(
-        after_help = "Example:\n  vouchsafe policy init --mode simulation --root root.pem --measurement <96 hex> --config-digest <64 hex> \\\n    --platform <128 hex> --model breast-cancer=1=acme-manifest.key.pub --out policy.toml"
+        after_help = "Example:\n  vouchsafe policy init --mode simulation --root root.pem --measurement <96 hex> \\\n    --config-digest <64 hex> --platform <128 hex> --model breast-cancer=1=acme-manifest.key.pub \\\n    --out policy.toml"
     )]
     Init(Init),
     /// Print everything that a policy demands, its base included.
@@ -49,9 +50,9 @@ struct Init {
     /// The simulated root, a file that `vouchsafe-simulator root` made; only with --mode simulation.
     #[arg(long)]
     root: Option<PathBuf>,
-    /// A name that verdicts print.
-    #[arg(long, default_value = "policy")]
-    name: String,
+    /// A name that verdicts print [default: the file's].
+    #[arg(long)]
+    name: Option<String>,
     /// Accepted measurement, 96 hex digits from `vouchsafe measure`; may be repeated.
     #[arg(long, required = true)]
     measurement: Vec<String>,
@@ -84,7 +85,7 @@ pub fn run(args: &Args, json: bool) -> Outcome {
 
 fn write(args: &Init, json: bool) -> Outcome {
     let options = InitOptions {
-        name: args.name.clone(),
+        name: args.name.clone().unwrap_or_else(|| file_name(&args.out)),
         anchors: anchors(args)?,
         measurements: listed(&args.measurement, "--measurement")?,
         config_digests: listed(&args.config_digest, "--config-digest")?,
@@ -102,16 +103,19 @@ fn write(args: &Init, json: bool) -> Outcome {
     if json {
         println!("{}", json!({ "policy_digest": digest, "mode": policy.mode() }));
     } else {
-        println!("policy digest {digest}: read it with `vouchsafe policy show {}`", args.out.display());
+        println!("policy digest  {digest}");
+        println!("written to {}: read it back with `vouchsafe policy show`", args.out.display());
     }
     Ok(())
 }
 
 fn show(path: &Path, json: bool) -> Outcome {
-    let policy = Policy::load(path)?;
+    let policy = verify::policy(path)?;
     let rows = policy.explain();
     if json {
-        let rules: Map<String, Value> = rows.into_iter().map(|(k, v)| (k, Value::String(v))).collect();
+        // A list, since a rule with several demands has several rows.
+        let rules: Vec<Value> =
+            rows.into_iter().map(|(rule, demand)| json!({ "rule": rule, "demand": demand })).collect();
         println!(
             "{}",
             json!({ "name": policy.name(), "mode": policy.mode(), "policy_digest": hex::encode(policy.digest()), "rules": rules })
@@ -120,10 +124,23 @@ fn show(path: &Path, json: bool) -> Outcome {
     }
     println!("{:<28} {}", "policy", policy.name());
     println!("{:<28} {}", "digest", hex::encode(policy.digest()));
+    let mut last = String::new();
     for (rule, demand) in rows {
-        println!("{rule:<28} {demand}");
+        // A rule's further demands stand under the first.
+        let name = if rule == last { "" } else { &rule };
+        for (at, part) in demand.split("; ").enumerate() {
+            println!("{:<28} {part}", if at == 0 { name } else { "" });
+        }
+        last = rule;
     }
     Ok(())
+}
+
+/// A name for verdicts, from the file's own; what cannot stand there is left out.
+fn file_name(path: &Path) -> String {
+    let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+    let name: String = stem.chars().filter(|c| matches!(c, ' '..='~')).take(64).collect();
+    if name.trim().is_empty() { "policy".to_owned() } else { name }
 }
 
 fn anchors(args: &Init) -> Result<InitAnchors, Failure> {

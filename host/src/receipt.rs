@@ -14,6 +14,7 @@ use crate::{
 
 /// Verify a receipt offline.
 #[derive(clap::Args)]
+#[command(after_help = "Example:\n  vouchsafe receipt verify receipt.json --policy policy.toml")]
 pub struct Args {
     #[command(subcommand)]
     command: Command,
@@ -73,10 +74,11 @@ pub fn run(args: &Args, json: bool) -> Outcome {
                 response: Body { bytes: &response, header_len: args.response_header_len },
                 salt: &salt,
             };
-            verify_receipt(&file, &policy, at, Some(bodies))?
+            verify_receipt(&file, &policy, at, Some(bodies))
         }
-        _ => verify_receipt(&file, &policy, at, None)?,
-    };
+        _ => verify_receipt(&file, &policy, at, None),
+    }
+    .map_err(|e| Failure::under(&e, policy.mode()))?;
     if json {
         println!("{}", receipt_json(&verdict));
     } else {

@@ -9,7 +9,7 @@ use std::{
 use indicatif::{ProgressBar, ProgressStyle};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use serde_json::json;
-use vouchsafe_attestation::{Mode, lp};
+use vouchsafe_attestation::{Mode, claims, lp};
 use vouchsafe_policies::usage::UsagePolicy;
 use vouchsafe_release::{ModelKeyRecord, WrapPublic, wrapped};
 use vouchsafe_sealed::{ModelKey, Role, SealInput, SealSpec, commitment};
@@ -32,13 +32,13 @@ const MAX_SCAN: u64 = 2 << 30;
 pub struct Args {
     /// The ONNX graph.
     model: PathBuf,
-    /// Your name for the model: a-z 0-9 - _ .
+    /// Your name for the model: 1 to 64 of a-z, 0-9, hyphen, underscore and full stop.
     #[arg(long)]
     id: String,
     /// Version number; must rise with every version.
     #[arg(long)]
     sequence: u64,
-    /// A signing key made by `vouchsafe keys`; may be repeated, then every one is demanded.
+    /// A signing key made by `vouchsafe keys`; may be repeated: each signs, and this package opens only where all are pinned.
     #[arg(long, required = true)]
     sign_with: Vec<PathBuf>,
     /// The broker's wrapping key: text or file, from `vouchsafe broker init`.
@@ -68,14 +68,13 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, json: bool) -> Outcome {
+    claims::model_id(&args.id).map_err(|e| Failure::usage(format!("--id: {e}"), "use another id"))?;
     let signers = args.sign_with.iter().map(|p| files::signing_key(p)).collect::<Result<Vec<_>, _>>()?;
     let to = args.to.as_deref().map(wrap_public).transpose()?;
     let wrapped_path = args.wrapped.clone().unwrap_or_else(|| suffixed(&args.out, ".key.json"));
     // Told before the long work, not after it.
     for path in to.iter().map(|_| &wrapped_path).chain(&args.key_out) {
-        if path.exists() {
-            return Err(Failure::new("FILE", 9, format!("{} exists already", path.display()), "name another file"));
-        }
+        files::absent(path)?;
     }
     let mode = if args.rehearsal { Mode::Simulation } else { Mode::Hardware };
     let spec = SealSpec {
@@ -130,7 +129,7 @@ pub fn run(args: &Args, json: bool) -> Outcome {
             sealed.bytes,
             args.out.display()
         );
-        println!("manifest digest {digest}");
+        println!("manifest digest  {digest}");
         if to.is_some() {
             println!("wrapped key in {}: give it to the broker with `vouchsafe broker import`", wrapped_path.display());
         }
@@ -182,7 +181,10 @@ fn wrap_public(text_or_path: &str) -> Result<WrapPublic, Failure> {
     if let Ok(key) = text_or_path.trim().parse() {
         return Ok(key);
     }
-    let text = files::read_text(Path::new(text_or_path))?;
+    let text = match text_or_path.starts_with("vouchsafe-broker-") {
+        true => text_or_path.to_owned(),
+        false => files::read_text(Path::new(text_or_path))?,
+    };
     Ok(text.trim().parse::<WrapPublic>()?)
 }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use vouchsafe_attestation::UnixTime;
-use vouchsafe_customer::{connect, refusal_table};
+use vouchsafe_customer::{CustomerError, connect, refusal_table};
 use vouchsafe_policies::Policy;
 
 use crate::{
@@ -33,11 +33,16 @@ pub struct Args {
 
 pub fn run(args: &Args, json: bool) -> Outcome {
     let policy = policy(&args.policy)?;
+    args.report.as_deref().map_or(Ok(()), files::absent)?;
     block_on_interruptible(async {
-        let pinned = connect(&args.address, Arc::clone(&policy)).await.inspect_err(|error| {
-            if !json {
-                print!("{}", refusal_table(error, policy.mode()));
+        let pinned = connect(&args.address, Arc::clone(&policy)).await.map_err(|error| {
+            let mut failure = Failure::under(&error, policy.mode());
+            // A verdict is this command's answer, refusals too: the whole table, and on standard error one line.
+            if !json && matches!(error, CustomerError::Verify(_) | CustomerError::Refused(_)) {
+                print!("{}", refusal_table(&error, policy.mode()));
+                (failure.reasons, failure.advice) = (Vec::new(), String::new());
             }
+            failure
         })?;
         if let Some(path) = &args.report {
             let page = vouchsafe_customer::report(pinned.appraised(), &args.address, UnixTime(now()));
@@ -47,6 +52,9 @@ pub fn run(args: &Args, json: bool) -> Outcome {
             println!("{}", vouchsafe_customer::verdict_json(&pinned));
         } else {
             print!("{}", vouchsafe_customer::table(&pinned));
+            if let Some(path) = &args.report {
+                println!("\nThe page for your privacy officer is in {}.", path.display());
+            }
         }
         Ok(())
     })
@@ -54,7 +62,7 @@ pub fn run(args: &Args, json: bool) -> Outcome {
 
 /// Reads a policy file.
 pub fn policy(path: &Path) -> Result<Arc<Policy>, Failure> {
-    Ok(Arc::new(Policy::load(path)?))
+    Policy::load(path).map(Arc::new).map_err(|e| Failure::from(e).about(path))
 }
 
 /// This machine's clock, in seconds since 1970.

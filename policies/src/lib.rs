@@ -1,5 +1,5 @@
 //! What do we accept, and what may be done? Turns genuine evidence and a written policy into an [`Appraised`] verdict.
-//! It does not say whether evidence is genuine: [`vouchsafe_attestation::verify`] does, and [`appraise`] takes only its verdict.
+//! It does not say whether evidence is genuine: [`vouchsafe_attestation::verify()`] does, and [`appraise`] takes only its verdict.
 
 mod appraise;
 mod binding;

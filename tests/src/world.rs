@@ -41,8 +41,7 @@ impl World {
     pub fn new() -> Self {
         let dir = Self::prepare();
         let state = dir.join("broker/state");
-        let mut broker =
-            Service::start("vouchsafe", &["broker", "serve", path(&state), "--exit-with-stdin", "--json"]);
+        let mut broker = Service::start("vouchsafe", &["broker", "serve", path(&state), "--exit-with-stdin", "--json"]);
         broker.wait_listening();
         let (enclave, address) = launch(&dir, "operator/config.toml", "operator/models");
         Self { dir, address, services: Mutex::new(vec![broker, enclave]) }
@@ -54,7 +53,7 @@ impl World {
     /// When the story cannot be played.
     #[must_use]
     pub fn prepare() -> PathBuf {
-        let dir = tempfile::Builder::new().prefix("vouchsafe-world-").tempdir().expect("a folder").keep();
+        let dir = folder().keep();
         let world = dir.join("world");
         let (exit, json) = vouchsafe_json(&["demo", "--no-attacks", "--keep", path(&world)]);
         assert_eq!(exit, 0, "the story: {json}");
@@ -88,6 +87,27 @@ impl World {
     }
 }
 
+/// A folder for a world; those of test binaries that have ended are removed on the way.
+pub(crate) fn folder() -> tempfile::TempDir {
+    remove_left_worlds();
+    let prefix = format!("{WORLD}{}-", std::process::id());
+    tempfile::Builder::new().prefix(&prefix).tempdir().expect("a folder")
+}
+
+/// Worlds are named after the process that made them.
+const WORLD: &str = "vouchsafe-world-";
+
+/// A test binary's shared world ends with its process, which cannot clean up after itself: the next one does.
+fn remove_left_worlds() {
+    for entry in std::fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let maker = name.to_str().and_then(|n| n.strip_prefix(WORLD)?.split('-').next()?.parse::<u32>().ok());
+        if maker.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 impl Default for World {
     fn default() -> Self {
         Self::new()
@@ -99,8 +119,20 @@ fn launch(dir: &Path, config: &str, models: &str) -> (Service, String) {
     let mut enclave = Service::start(
         "vouchsafe-launch",
         &[
-            "--backend", "sim-process", "--tee", "sev-snp", "--config", path(&config), "--models", path(&models),
-            "--listen", "127.0.0.1:0", "--simulator-root", path(&root), "--exit-with-stdin", "--json",
+            "--backend",
+            "sim-process",
+            "--tee",
+            "sev-snp",
+            "--config",
+            path(&config),
+            "--models",
+            path(&models),
+            "--listen",
+            "127.0.0.1:0",
+            "--simulator-root",
+            path(&root),
+            "--exit-with-stdin",
+            "--json",
         ],
     );
     let address = enclave.wait_listening();
@@ -170,6 +202,12 @@ impl Service {
             seen.push(event);
         }
         panic!("waited for {what} in vain; seen: {seen:?}");
+    }
+
+    /// Events that have come and that nobody waited for.
+    #[must_use]
+    pub fn events_so_far(&mut self) -> Vec<Value> {
+        self.events.try_iter().collect()
     }
 
     /// Process id of the program.

@@ -1,4 +1,5 @@
 //! The worked example of docs/protocol.md, made by tests/reference/session.py and recomputed here.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use serde_json::Value;
 use vouchsafe_attestation::{Mode, Tee, receipt, session};

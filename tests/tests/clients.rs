@@ -1,4 +1,5 @@
 //! Unmodified clients through the proxy, and stock curl at the enclave's own port.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::process::Command;
 

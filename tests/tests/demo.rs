@@ -1,4 +1,5 @@
 //! The story as a newcomer runs it: `vouchsafe demo`, its attacks, and a model that nobody saw before.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::process::Command;
 

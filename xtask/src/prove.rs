@@ -110,7 +110,7 @@ struct Copy<'w> {
 
 impl<'w> Copy<'w> {
     fn make(workspace: &'w Workspace) -> Result<Self, ChoreError> {
-        let root = workspace.target().join("prove");
+        let root = workspace.target().join("prove/source");
         if root.exists() {
             fs::remove_dir_all(&root).map_err(ChoreError::file(&root))?;
         }
@@ -143,7 +143,9 @@ impl<'w> Copy<'w> {
             .current_dir(&self.root)
             .args(arguments)
             .args(["--locked", "--quiet", "--package", PACKAGE])
-            .env("CARGO_TARGET_DIR", self.workspace.target())
+            // Never the workspace's own: cargo names artefacts by the path inside a workspace, so a mutated crate of the
+            // copy would be taken for the real one by the next build.
+            .env("CARGO_TARGET_DIR", self.workspace.target().join("prove/build"))
             .env("VOUCHSAFE_VECTORS", &self.vectors)
             .stdout(Stdio::null())
             .stderr(Stdio::null())

@@ -76,7 +76,7 @@ impl SignedBundle {
         &self.0
     }
 
-    /// Opens a bundle of an online release: it must answer the very handshake whose `nonce` is given.
+    /// Opens a bundle: it must answer the very handshake whose `nonce` is given. There is no other way to a grant.
     ///
     /// `now` is the latest time already known here (the build time, or an earlier bundle's time and what has passed since).
     ///
@@ -89,73 +89,44 @@ impl SignedBundle {
         mode: Mode,
         now: UnixTime,
     ) -> Result<KeyGrant, ReleaseError> {
-        open(bytes, release_keys, mode, |payload| {
-            if payload.nonce.is_empty() || payload.nonce != nonce {
-                return Err(ReleaseError::Nonce);
-            }
-            if payload.issued_at.plus(CLOCK_SKEW_S) < now {
-                return Err(ReleaseError::Stale);
-            }
-            Ok(())
+        let opened = dsse::open(bytes, KEY_BUNDLE, release_keys, 1, MAX_BUNDLE).map_err(|e| match e {
+            EncodingError::Signatures(_) | EncodingError::PayloadType => ReleaseError::BundleSignature,
+            EncodingError::TooLarge(what, cap) => ReleaseError::TooLarge(what, cap),
+            _ => ReleaseError::BundleForm,
+        })?;
+        let text = opened.payload;
+        let payload: Payload<'_> = serde_json::from_slice(&text).map_err(|_| ReleaseError::BundleForm)?;
+        if payload.v != 1 || claims::model_id(payload.model_id).is_err() {
+            return Err(ReleaseError::BundleForm);
+        }
+        if payload.mode != mode {
+            return Err(ReleaseError::Mode);
+        }
+        if payload.nonce.is_empty() || payload.nonce != nonce {
+            return Err(ReleaseError::Nonce);
+        }
+        if payload.issued_at.plus(CLOCK_SKEW_S) < now {
+            return Err(ReleaseError::Stale);
+        }
+        let lease = payload.lease.granting()?;
+        let key = read_key(payload.model_key).ok_or(ReleaseError::BundleForm)?;
+        if commitment(&key, &payload.model_uid) != payload.key_commitment {
+            return Err(ReleaseError::Commitment);
+        }
+        Ok(KeyGrant {
+            mode,
+            model_id: payload.model_id.to_owned(),
+            uid: payload.model_uid,
+            sequence: payload.sequence,
+            key,
+            commitment: payload.key_commitment,
+            manifest_digest: payload.manifest_digest,
+            usage_policy_digest: payload.usage_policy_digest,
+            lease,
+            issued_at: payload.issued_at,
+            ledger_head: payload.ledger_head,
         })
     }
-
-    /// Opens a bundle of a static release (one that lies in a foreign key broker): it answers no handshake, its nonce is empty.
-    ///
-    /// It promises no lease and no revocation; the enclave's claims say `release = "static"`.
-    ///
-    /// # Errors
-    /// As [`SignedBundle::open`], without `BUNDLE_STALE`.
-    pub fn open_static(bytes: &[u8], release_keys: &[Ed25519Public], mode: Mode) -> Result<KeyGrant, ReleaseError> {
-        open(
-            bytes,
-            release_keys,
-            mode,
-            |payload| {
-                if payload.nonce.is_empty() { Ok(()) } else { Err(ReleaseError::Nonce) }
-            },
-        )
-    }
-}
-
-fn open(
-    bytes: &[u8],
-    release_keys: &[Ed25519Public],
-    mode: Mode,
-    fresh: impl FnOnce(&Payload<'_>) -> Result<(), ReleaseError>,
-) -> Result<KeyGrant, ReleaseError> {
-    let opened = dsse::open(bytes, KEY_BUNDLE, release_keys, 1, MAX_BUNDLE).map_err(|e| match e {
-        EncodingError::Signatures(_) | EncodingError::PayloadType => ReleaseError::BundleSignature,
-        EncodingError::TooLarge(what, cap) => ReleaseError::TooLarge(what, cap),
-        _ => ReleaseError::BundleForm,
-    })?;
-    let text = opened.payload;
-    let payload: Payload<'_> = serde_json::from_slice(&text).map_err(|_| ReleaseError::BundleForm)?;
-    if payload.v != 1 || claims::model_id(payload.model_id).is_err() {
-        return Err(ReleaseError::BundleForm);
-    }
-    if payload.mode != mode {
-        return Err(ReleaseError::Mode);
-    }
-    fresh(&payload)?;
-    let lease = payload.lease.granting()?;
-    let key = read_key(payload.model_key).ok_or(ReleaseError::BundleForm)?;
-    if commitment(&key, &payload.model_uid) != payload.key_commitment {
-        return Err(ReleaseError::Commitment);
-    }
-    Ok(KeyGrant {
-        mode,
-        model_id: payload.model_id.to_owned(),
-        uid: payload.model_uid,
-        sequence: payload.sequence,
-        key,
-        commitment: payload.key_commitment,
-        manifest_digest: payload.manifest_digest,
-        usage_policy_digest: payload.usage_policy_digest,
-        lease,
-        issued_at: payload.issued_at,
-        ledger_head: payload.ledger_head,
-    })
 }
 
 /// Serializes a payload that holds a key, without leaving copies behind.

@@ -119,16 +119,11 @@ impl Resource {
     /// `GET /kbs/v0/resource/vouchsafe/{model}/{sequence}`.
     #[must_use]
     pub fn request(&self, model_id: &str, sequence: u64) -> Outgoing {
-        self.request_path(rcar::resource_path(model_id, sequence))
-    }
-
-    /// `GET` of a path in a foreign key broker, for a static release.
-    #[must_use]
-    pub fn request_path(&self, path: String) -> Outgoing {
+        let path = rcar::resource_path(model_id, sequence);
         Outgoing { method: "GET", path, cookie: Some(self.cookie.clone()), body: Vec::new() }
     }
 
-    /// Opens the answer to an online release: JWE, signature, mode, nonce, model, commitment.
+    /// Opens the answer: JWE, signature, mode, nonce, model, commitment.
     ///
     /// # Errors
     /// `KEY_REFUSED`, `BROKER_STATUS`, `JWE_*`, `BUNDLE_*`, `MODE_MISMATCH`, `KEY_COMMITMENT`, `LEASE_EMPTY`.
@@ -142,31 +137,12 @@ impl Resource {
     ) -> Result<KeyGrant, ReleaseError> {
         accepted(answer)?;
         let bundle = self.key.open(answer.body)?;
-        named(SignedBundle::open(&bundle, release_keys, &self.nonce, mode, now)?, asked)
+        let grant = SignedBundle::open(&bundle, release_keys, &self.nonce, mode, now)?;
+        if (grant.model_id(), grant.sequence()) != asked {
+            return Err(ReleaseError::OtherModel);
+        }
+        Ok(grant)
     }
-
-    /// Opens the answer to a static release.
-    ///
-    /// # Errors
-    /// As [`Resource::answer`].
-    pub fn answer_static(
-        self,
-        answer: &Incoming<'_>,
-        asked: (&str, u64),
-        release_keys: &[Ed25519Public],
-        mode: Mode,
-    ) -> Result<KeyGrant, ReleaseError> {
-        accepted(answer)?;
-        let bundle = self.key.open(answer.body)?;
-        named(SignedBundle::open_static(&bundle, release_keys, mode)?, asked)
-    }
-}
-
-fn named(grant: KeyGrant, (model_id, sequence): (&str, u64)) -> Result<KeyGrant, ReleaseError> {
-    if grant.model_id() != model_id || grant.sequence() != sequence {
-        return Err(ReleaseError::OtherModel);
-    }
-    Ok(grant)
 }
 
 fn accepted(answer: &Incoming<'_>) -> Result<(), ReleaseError> {

@@ -129,16 +129,15 @@ mod tests {
         assert_eq!(code(&keys(), "", sim, NOW), Err("BUNDLE_NONCE"));
         assert_eq!(code(&keys(), NONCE, Mode::Hardware, NOW), Err("MODE_MISMATCH"));
         assert_eq!(code(&keys(), NONCE, sim, NOW.plus(301)), Err("BUNDLE_STALE"));
-        let open_static = SignedBundle::open_static(bytes.as_bytes(), &keys(), sim);
-        assert_eq!(open_static.map(|_| ()).map_err(|e| e.code()), Err("BUNDLE_NONCE"));
     }
 
     #[test]
-    fn a_static_bundle_opens_as_static_only() {
+    fn a_bundle_without_a_nonce_never_opens() {
         let bytes = sign(Mode::Hardware, &record(Mode::Hardware), &context(""), &signer(1)).unwrap();
-        assert!(SignedBundle::open_static(bytes.as_bytes(), &keys(), Mode::Hardware).is_ok());
-        let online = SignedBundle::open(bytes.as_bytes(), &keys(), "", Mode::Hardware, NOW);
-        assert_eq!(online.map(|_| ()).map_err(|e| e.code()), Err("BUNDLE_NONCE"));
+        for nonce in ["", NONCE] {
+            let opened = SignedBundle::open(bytes.as_bytes(), &keys(), nonce, Mode::Hardware, NOW);
+            assert_eq!(opened.map(|_| ()).map_err(|e| e.code()), Err("BUNDLE_NONCE"));
+        }
     }
 
     #[test]

@@ -43,6 +43,17 @@ pub(crate) struct Leaf<'a> {
     pub(crate) tcb: [u8; 8],
 }
 
+impl Leaf<'_> {
+    /// The chip as a report spells it: a short identifier (Turin) stands in the first 8 bytes, followed by zeros.
+    pub(crate) fn chip_id(&self) -> [u8; 64] {
+        let mut chip_id = [0; 64];
+        for (to, from) in chip_id.iter_mut().zip(&self.hwid) {
+            *to = *from;
+        }
+        chip_id
+    }
+}
+
 // AMD 57230, "Versioned Chip Endorsement Key (VCEK) Certificate and KDS Interface Specification": X.509 extensions.
 const STRUCT_VERSION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3704.1.1");
 const PRODUCT_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3704.1.2");

@@ -100,7 +100,11 @@ pub(crate) fn verify_snp(
     let chip = if report.chip_id_masked() { "chip id masked by the host" } else { "chip id equals the leaf's" };
     steps.passed("identity", format!("{chip}, requested by the guest at VMPL {}", report.vmpl));
 
-    Ok(Authentic::new(anchors.mode(), product, leaf.kind, None, crl, report, steps.0))
+    let chip_id = match leaf.kind {
+        LeafKind::Vcek => leaf.chip_id(),
+        LeafKind::Vlek => report.chip_id,
+    };
+    Ok(Authentic::new(anchors.mode(), product, leaf.kind, None, crl, report, chip_id, steps.0))
 }
 
 /// The steps that passed, numbered in the order in which they are recorded.
@@ -208,12 +212,7 @@ fn identity(report: &Report, leaf: &Leaf<'_>) -> Result<(), VerifyError> {
         VMPL_HOST => return Err(VerifyError::HostRequested),
         _ => return Err(VerifyError::VmplRange),
     }
-    // A short identifier (Turin) stands in the first 8 bytes, followed by zeros.
-    let mut expected = [0; 64];
-    for (to, from) in expected.iter_mut().zip(&leaf.hwid) {
-        *to = *from;
-    }
-    if leaf.kind == LeafKind::Vcek && !report.chip_id_masked() && report.chip_id != expected {
+    if leaf.kind == LeafKind::Vcek && !report.chip_id_masked() && report.chip_id != leaf.chip_id() {
         return Err(VerifyError::HwidMismatch);
     }
     if !report.policy.migrate_ma() && report.report_id_ma != [0xff; 32] {

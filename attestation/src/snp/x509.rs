@@ -168,8 +168,13 @@ impl<'a> Certificate<'a> {
     }
 }
 
+/// Genuine leaves have 14 extensions, lists one or two: more than this is refused before pairs are compared.
+const MAX_EXTENSIONS: usize = 32;
+
+/// Whether one extension occurs twice, or there are too many to look.
 pub(crate) fn has_duplicate(extensions: &[Extension]) -> bool {
-    extensions.iter().enumerate().any(|(i, e)| extensions.iter().take(i).any(|other| other.extn_id == e.extn_id))
+    extensions.len() > MAX_EXTENSIONS
+        || extensions.iter().enumerate().any(|(i, e)| extensions.iter().take(i).any(|other| other.extn_id == e.extn_id))
 }
 
 /// The elements of a constructed value, one after the other.

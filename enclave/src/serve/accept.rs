@@ -17,6 +17,7 @@ use tower::ServiceExt as _;
 use vouchsafe_attestation::session::{EXPORTER_CONTEXT, EXPORTER_LABEL};
 
 use super::Service;
+use super::patient::Patient;
 use super::routes::router;
 use super::session::Session;
 use crate::error::EnclaveError;
@@ -25,6 +26,8 @@ use crate::error::EnclaveError;
 const MAX_HEAD: usize = 32 * 1024;
 /// After an answer that leaves a body unread, so much of it is read and forgotten, so that the answer arrives.
 const LINGER: (usize, Duration) = (16 << 20, Duration::from_secs(2));
+/// A connection that has not fetched evidence by then ends: health probes come again, and others want its place.
+pub const UNATTESTED: Duration = Duration::from_secs(30);
 /// Requests under way at the end get so long.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -63,8 +66,9 @@ async fn handshake(
     service: &Service,
     acceptor: &TlsAcceptor,
     stream: TcpStream,
-) -> Option<(TlsStream<TcpStream>, Session)> {
+) -> Option<(TlsStream<Patient>, Session)> {
     let _ = stream.set_nodelay(true);
+    let stream = Patient::new(stream, service.request_timeout);
     let stream = tokio::time::timeout(service.request_timeout, acceptor.accept(stream)).await.ok()?.ok()?;
     let ekm = export(stream.get_ref().1).ok()?;
     Some((stream, Session::new(ekm)))
@@ -80,13 +84,9 @@ pub fn export(connection: &ServerConnection) -> Result<[u8; 32], EnclaveError> {
         .map_err(|_| EnclaveError::Identity("TLS exporter"))
 }
 
-async fn answer(
-    service: &Arc<Service>,
-    stream: TlsStream<TcpStream>,
-    session: Session,
-    mut stop: watch::Receiver<bool>,
-) {
-    let router = router(service, Arc::new(session));
+async fn answer(service: &Arc<Service>, stream: TlsStream<Patient>, session: Session, mut stop: watch::Receiver<bool>) {
+    let session = Arc::new(session);
+    let router = router(service, session.clone());
     let requests = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let router = router.clone();
         Box::pin(async move { router.oneshot(request.map(Body::new)).await })
@@ -96,13 +96,21 @@ async fn answer(
         .header_read_timeout(service.request_timeout)
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), requests);
-    let mut asked = false;
+    let (mut asked, mut proven) = (false, false);
+    let unattested = tokio::time::sleep(service.unattested);
+    tokio::pin!(unattested);
     let ended = loop {
         tokio::select! {
             ended = std::future::poll_fn(|cx| connection.poll_without_shutdown(cx)) => break ended,
             _ = stop.wait_for(|stop| *stop), if !asked => {
                 asked = true;
                 std::pin::Pin::new(&mut connection).graceful_shutdown();
+            }
+            () = &mut unattested, if !proven => {
+                if !session.is_attested() {
+                    return;
+                }
+                proven = true;
             }
         }
     };
@@ -112,7 +120,7 @@ async fn answer(
 }
 
 /// Says goodbye, then waits for the peer's: closing on unread bytes would reset the connection and lose the answer.
-async fn linger(mut stream: TlsStream<TcpStream>) {
+async fn linger(mut stream: TlsStream<Patient>) {
     let (most, patience) = LINGER;
     let rest = async {
         stream.shutdown().await?;
@@ -249,6 +257,40 @@ mod tests {
         let _ = silent.read_to_end(&mut buffer).await;
         let _ = slow.read_to_end(&mut buffer).await;
         assert!(started.elapsed() < Duration::from_secs(5));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_never_reads_loses_its_place() {
+        let running = start(1).await;
+        let mut deaf = connect(&running).await;
+        ask(&mut deaf, &post("/v1/attest", CHALLENGE)).await;
+        // More requests than the buffers between us hold answers for.
+        let many = "GET /v2/health/live HTTP/1.1\r\nHost: e\r\n\r\n".repeat(1000);
+        let fill = async { while deaf.write_all(many.as_bytes()).await.is_ok() {} };
+        let started = Instant::now();
+        tokio::time::timeout(Duration::from_secs(20), fill).await.expect("the connection ends");
+        println!("cut off after {:?}", started.elapsed());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(ask(&mut connect(&running).await, &post("/v1/attest", CHALLENGE)).await.starts_with("HTTP/1.1 200"));
+    }
+
+    #[tokio::test]
+    async fn only_a_connection_that_fetched_evidence_lives_long() {
+        let running = start(8).await;
+        let live = "GET /v2/health/live HTTP/1.1\r\nHost: e\r\n\r\n";
+        let (mut probe, mut attested) = (connect(&running).await, connect(&running).await);
+        ask(&mut attested, &post("/v1/attest", CHALLENGE)).await;
+        for _ in 0..8 {
+            // Never idle for as long as the request timeout.
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            assert!(ask(&mut attested, live).await.starts_with("HTTP/1.1 200"));
+            let mut end = [0; 512];
+            if probe.write_all(live.as_bytes()).await.is_err() || probe.read(&mut end).await.unwrap_or(0) == 0 {
+                assert!(ask(&mut connect(&running).await, live).await.starts_with("HTTP/1.1 200"), "it comes again");
+                return;
+            }
+        }
+        panic!("a connection without evidence lives on");
     }
 
     #[tokio::test]

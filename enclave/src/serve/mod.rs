@@ -8,6 +8,7 @@ pub mod element;
 pub mod health;
 pub mod infer;
 pub mod oip;
+pub mod patient;
 pub mod receipt;
 pub mod routes;
 pub mod session;
@@ -47,6 +48,8 @@ pub struct Service {
     pub max_body_bytes: u64,
     /// Longest time of one request.
     pub request_timeout: Duration,
+    /// Longest life of a connection that has not fetched evidence.
+    pub unattested: Duration,
 }
 
 impl IntoResponse for EnclaveError {

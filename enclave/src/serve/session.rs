@@ -42,6 +42,12 @@ impl Session {
         *attested = Some(Attested { generation: generation.number, nonce });
     }
 
+    /// Whether the connection was given any claims.
+    #[must_use]
+    pub fn is_attested(&self) -> bool {
+        self.attested.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     /// Admits a request, unless the connection has no evidence or what is served changed since.
     ///
     /// # Errors

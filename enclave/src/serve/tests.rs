@@ -66,7 +66,11 @@ pub(super) fn model(sequence: u64, expires: &str, lease: RunningLease) -> Model 
         usage_policy_digest: usage.digest(),
         release: Release::Online,
     };
-    Model::new(claim, usage, Engine::of_function(ports(), compute), lease)
+    Model::new(claim, usage, Engine::of_function(ports(), compute), lease, clock())
+}
+
+fn clock() -> Arc<GuestClock> {
+    Arc::new(GuestClock::new(UnixTime(1_800_000_000), Instant::now()))
 }
 
 pub(super) fn long() -> RunningLease {
@@ -82,9 +86,10 @@ pub(super) fn service(model: Model) -> Arc<Service> {
         words: WORDS,
         registry: Arc::new(registry),
         window: Window::start(device, WORDS, Duration::from_millis(1), 16),
-        clock: Arc::new(GuestClock::new(UnixTime(1_800_000_000), Instant::now())),
+        clock: clock(),
         max_body_bytes: 64 * 1024,
         request_timeout: Duration::from_millis(500),
+        unattested: Duration::from_secs(2),
     })
 }
 
@@ -390,6 +395,40 @@ async fn a_lease_ends_the_service_and_a_new_one_begins_it_again() {
     assert!(!lapsed.renew(long(), Instant::now()), "the session is gone: a lease alone does not bring it back");
     service.registry.install(model(1, "never", long()));
     assert_eq!(client.infer(request()).await.status, 200, "the claims did not change: no new evidence is needed");
+}
+
+#[tokio::test]
+async fn the_session_ends_with_the_right_to_use_it() {
+    let usable = model(1, "2100-01-01T00:00:00Z", long());
+    let (now, expired) = (Instant::now(), model(1, "2020-01-01T00:00:00Z", long()));
+    assert!(usable.is_in_force(now).is_ok() && usable.is_ready(now) && usable.renew(long(), now), "control");
+    assert_eq!(expired.is_in_force(now).unwrap_err().code(), "USAGE_EXPIRED");
+    assert!(!expired.is_ready(now) && !expired.renew(long(), now), "a new lease does not bring it back");
+    assert_eq!(expired.take(now).err().unwrap().code(), "USAGE_EXPIRED");
+    // It expires while it runs: the keeper is told when.
+    let soon = UnixTime(1_800_000_000 + 60).to_string();
+    let soon = model(1, &soon, long());
+    let (renew_in, ends_in) = soon.times(Instant::now());
+    assert!(renew_in <= Duration::from_secs(60) && ends_in <= Duration::from_secs(60), "{renew_in:?} {ends_in:?}");
+    assert!(soon.take(now).is_ok() && !soon.is_ready(now + Duration::from_secs(61)));
+}
+
+#[tokio::test]
+async fn a_panic_in_a_run_is_not_called_ready() {
+    let panics = |_: Vec<Tensor>| -> Vec<Tensor> { panic!("on purpose") };
+    let engine = Engine::of_function(ports(), panics);
+    let fine = model(1, "never", long());
+    let broken = Model::new(fine.claim().clone(), fine.usage().clone(), engine, long(), clock());
+    let service = service(broken);
+    let client = Client::new(&service);
+    client.attest().await;
+    assert_eq!(client.call("GET", "/v2/health/ready", "").await.status, 200, "control: before");
+    assert_eq!(client.infer(request()).await.code(), (500, "ENGINE_FAILED".into()));
+    // The thread may still be ending.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(client.call("GET", "/v2/health/ready", "").await.status, 503);
+    service.registry.install(fine);
+    assert_eq!(client.infer(request()).await.status, 200, "control: unsealed again");
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ use crate::{
     config::Config,
     event::{Id, Platform},
     files::LEDGER,
+    head::HeadKey,
     index::Index,
     ledger::{self, Entry, Summary},
     store::Store,
@@ -91,13 +92,13 @@ pub fn ledger_show(dir: &Path, ticket: Option<&str>) -> Result<Vec<Entry>, Broke
     Ok(all)
 }
 
-/// Recomputes the ledger's chain.
+/// Recomputes the ledger's chain and compares it with the head file.
 ///
 /// # Errors
-/// `STATE_MISSING`, `LEDGER_BROKEN`, `FILE_IO`.
+/// `STATE_MISSING`, `LEDGER_BROKEN`, `KEY_FILE_MODE`, `KEY_FILE`, `FILE_IO`.
 pub fn ledger_verify(dir: &Path) -> Result<Summary, BrokerError> {
     Config::load(dir)?;
-    ledger::verify(&dir.join(LEDGER))
+    ledger::verify(&dir.join(LEDGER), &HeadKey::load(dir)?)
 }
 
 /// Who carries a command out.

@@ -28,7 +28,7 @@ pub(crate) struct Config {
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Limits {
-    /// Open handshakes.
+    /// Accepted enclaves between their token and their resource.
     pub(crate) max_sessions: usize,
     /// TCP connections.
     pub(crate) max_connections: usize,
@@ -40,8 +40,10 @@ pub(crate) struct Limits {
     pub(crate) read_timeout_s: u64,
     /// For a whole connection.
     pub(crate) connection_s: u64,
-    /// Ledger lines that refused peers may cause, on average; ten times as many at once.
+    /// Ledger lines that the refusals of one address may cause, on average; ten times as many at once; twice that for all.
     pub(crate) refusals_per_second: u32,
+    /// Leases in force at once on one machine for one model.
+    pub(crate) max_current_leases: usize,
 }
 
 impl Default for Limits {
@@ -54,6 +56,7 @@ impl Default for Limits {
             read_timeout_s: 10,
             connection_s: 120,
             refusals_per_second: 10,
+            max_current_leases: 16,
         }
     }
 }
@@ -97,6 +100,7 @@ impl Config {
             limits.read_timeout_s,
             limits.connection_s,
             limits.refusals_per_second.into(),
+            limits.max_current_leases as u64,
         ];
         if smallest.contains(&0) {
             return Err(BrokerError::Config("a limit is zero"));

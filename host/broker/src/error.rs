@@ -29,6 +29,8 @@ pub enum BrokerError {
     Locked,
     /// The ledger's chain does not hold (the line, counted from 1).
     LedgerBroken(u64),
+    /// The ledger and its head file disagree (how).
+    LedgerHead(&'static str),
     /// A ledger line could not be made durable.
     LedgerUnwritable,
     /// The listening address is in use or not ours.
@@ -78,8 +80,9 @@ impl BrokerError {
             Self::KeyFile(_) => "KEY_FILE",
             Self::ModelKey => "MODEL_KEY_CORRUPT",
             Self::Locked => "STATE_LOCKED",
-            Self::LedgerBroken(_) => "LEDGER_BROKEN",
+            Self::LedgerBroken(_) | Self::LedgerHead(_) => "LEDGER_BROKEN",
             Self::LedgerUnwritable => "LEDGER_UNWRITABLE",
+            Self::Listen(ErrorKind::AddrInUse) => "PORT_IN_USE",
             Self::Listen(_) => "LISTEN_FAILED",
             Self::Tls => "TLS_SETUP",
             Self::Random => "RANDOM_UNAVAILABLE",
@@ -111,8 +114,9 @@ impl BrokerError {
             | Self::ManifestKeysMissing => 1,
             Self::BelowFloor => 5,
             Self::ImportMismatch(_) | Self::ImportConflict => 6,
-            Self::Listen(_) | Self::AdminUnreachable | Self::AdminRefused => 8,
-            Self::StateExists
+            Self::AdminUnreachable | Self::AdminRefused => 8,
+            Self::Listen(_)
+            | Self::StateExists
             | Self::StateMissing
             | Self::File(..)
             | Self::KeyFileMode(_)
@@ -120,9 +124,12 @@ impl BrokerError {
             | Self::ModelKey
             | Self::Locked
             | Self::LedgerBroken(_)
+            | Self::LedgerHead(_)
             | Self::LedgerUnwritable
             | Self::Tls
             | Self::Random => 9,
+            // The vendor's own setting, not a grant's.
+            Self::Release(ReleaseError::LeaseEmpty) => 1,
             Self::Release(e) => e.exit(),
             Self::Sealed(e) => e.exit(),
             Self::Policy(e) => e.exit(),
@@ -143,7 +150,7 @@ impl BrokerError {
                 "Restore models/ and kek from the same backup, or import the wrapped key into a new broker."
             }
             Self::Locked => "Stop the other process, or talk to it: the broker's commands use its socket.",
-            Self::LedgerBroken(_) => {
+            Self::LedgerBroken(_) | Self::LedgerHead(_) => {
                 "Somebody changed the ledger. Keep the file, restore the last backup, and compare the heads that enclaves echo."
             }
             Self::LedgerUnwritable => "Free disk space; the broker grants nothing until a line can be made durable.",
@@ -196,6 +203,7 @@ impl fmt::Display for BrokerError {
             Self::ModelKey => f.write_str("a stored model key is not the one that the ledger names, or does not open"),
             Self::Locked => f.write_str("another process holds the state directory"),
             Self::LedgerBroken(line) => write!(f, "the ledger's chain breaks at line {line}"),
+            Self::LedgerHead(what) => write!(f, "the ledger is not the one that was written last: {what}"),
             Self::LedgerUnwritable => f.write_str("a ledger line could not be made durable"),
             Self::Listen(kind) => write!(f, "the listening address cannot be used: {kind}"),
             Self::Tls => f.write_str("tls.key and tls.crt do not make a TLS server"),

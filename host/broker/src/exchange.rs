@@ -2,11 +2,11 @@
 //! It judges no evidence itself: `verify` and `appraise` do, under the vendor's policy.
 
 use std::{
+    net::IpAddr,
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use vouchsafe_attestation::{Authentic, Tee, UnixTime, claims, encoding::b64url, lp::sha256, verify};
 use vouchsafe_policies::{Appraised, Expected, Policy, appraise};
@@ -18,18 +18,23 @@ use vouchsafe_release::{
 use crate::{
     BrokerError,
     event::{Enclave, Event, Granted, Id, Platform, Refused},
-    limiter::{Limited, Limiter},
+    limiter::{Limited, Limiter, PeerLimiter},
     log,
     refusal::{Fail, Refusal, Reply},
-    sessions::{Challenged, Sessions},
+    sessions::{Announced, Full, Sessions},
     store::Store,
 };
+
+/// Log lines about 429 and 503, on average; ten times as many at once.
+const LOG_PER_SECOND: u32 = 1;
 
 /// Everything that the requests share.
 pub(crate) struct Exchange {
     store: Mutex<Store>,
     sessions: Mutex<Sessions<Accepted>>,
-    limiter: Mutex<Limiter>,
+    refusals: Mutex<PeerLimiter>,
+    /// For the log: it is for people, and a flood is no news.
+    noise: Mutex<Limiter>,
     policy: Policy,
 }
 
@@ -39,19 +44,19 @@ struct Accepted {
     enclave: Enclave,
     key: TeePubKey,
     nonce: String,
-    token: String,
     renews: Option<Id>,
 }
 
 impl Exchange {
-    pub(crate) fn new(store: Store, policy: Policy) -> Self {
-        let limits = store.config.limits;
-        Self {
-            sessions: Mutex::new(Sessions::new(limits.max_sessions, Duration::from_secs(limits.nonce_ttl_s))),
-            limiter: Mutex::new(Limiter::new(limits.refusals_per_second, Instant::now())),
+    pub(crate) fn new(store: Store, policy: Policy) -> Result<Self, BrokerError> {
+        let (limits, now) = (store.config.limits, Instant::now());
+        Ok(Self {
+            sessions: Mutex::new(Sessions::new(limits.max_sessions, Duration::from_secs(limits.nonce_ttl_s), now)?),
+            refusals: Mutex::new(PeerLimiter::new(limits.refusals_per_second, now)),
+            noise: Mutex::new(Limiter::new(LOG_PER_SECOND, now)),
             store: Mutex::new(store),
             policy,
-        }
+        })
     }
 
     /// The state directory, for the administrator.
@@ -60,39 +65,38 @@ impl Exchange {
     }
 
     /// `POST /kbs/v0/auth`.
-    pub(crate) fn auth(&self, body: &[u8], now: UnixTime) -> Reply {
-        self.answer("auth", self.try_auth(body), now)
+    pub(crate) fn auth(&self, peer: IpAddr, body: &[u8], now: UnixTime) -> Reply {
+        self.answer("auth", peer, self.try_auth(body), now)
     }
 
     /// `POST /kbs/v0/attest`.
-    pub(crate) fn attest(&self, session: Option<Id>, body: &[u8], now: UnixTime) -> Reply {
-        self.answer("attest", self.try_attest(session, body, now), now)
+    pub(crate) fn attest(&self, peer: IpAddr, session: Option<&str>, body: &[u8], now: UnixTime) -> Reply {
+        self.answer("attest", peer, self.try_attest(session, body, now), now)
     }
 
     /// `GET /kbs/v0/resource/…`.
-    pub(crate) fn resource(&self, session: Option<Id>, bearer: Option<&str>, path: &str, now: UnixTime) -> Reply {
-        self.answer("resource", self.try_resource(session, bearer, path, now), now)
+    pub(crate) fn resource(&self, peer: IpAddr, session: Option<&str>, path: &str, now: UnixTime) -> Reply {
+        self.answer("resource", peer, self.try_resource(session, path, now), now)
     }
 
     fn try_auth(&self, body: &[u8]) -> Result<Reply, Fail> {
         let request = AuthRequest::parse(body)?;
         let ledger_head = request.ledger_head();
-        let nonce = STANDARD.encode(random::<32>()?);
-        let id = Id(random()?);
-        let challenged = Challenged { nonce: nonce.clone(), tee: request.tee, ledger_head };
-        locked(&self.sessions).open(id, challenged, Instant::now()).map_err(|_| Fail::Unavailable("SESSIONS_FULL"))?;
-        Ok(Reply::Accepted { body: rcar::to_bytes(&Challenge::new(nonce)), cookie: Some(id) })
+        let tee = if request.tee == rcar::tee_word(Tee::SevSnp) { Announced::SevSnp } else { Announced::Other };
+        let (nonce, cookie) = locked(&self.sessions).open(tee, ledger_head, Instant::now());
+        Ok(Reply::Accepted { body: rcar::to_bytes(&Challenge::new(nonce)), cookie: Some(cookie) })
     }
 
-    fn try_attest(&self, session: Option<Id>, body: &[u8], now: UnixTime) -> Result<Reply, Fail> {
+    fn try_attest(&self, cookie: Option<&str>, body: &[u8], now: UnixTime) -> Result<Reply, Fail> {
         // The nonce is used from here on, whatever comes.
-        let id = session.ok_or_else(|| Fail::code("SESSION_UNKNOWN"))?;
-        let challenged = locked(&self.sessions).take_challenge(id, Instant::now()).map_err(Fail::code)?;
+        let cookie = cookie.ok_or_else(|| Fail::code("SESSION_UNKNOWN"))?;
+        let session = locked(&self.sessions).named(cookie).map_err(Fail::code)?;
+        let challenged = locked(&self.sessions).take_challenge(session, Instant::now()).map_err(Fail::code)?;
         let request = AttestRequest::parse(body)?;
         if request.runtime_data.nonce != challenged.nonce {
             return Err(Fail::code("NONCE_MISMATCH"));
         }
-        if challenged.tee != rcar::tee_word(Tee::SevSnp) {
+        if challenged.tee != Announced::SevSnp {
             return Err(Fail::code("TEE_UNSUPPORTED"));
         }
         let key = request.runtime_data.tee_pubkey.clone();
@@ -108,23 +112,17 @@ impl Exchange {
         let renews = renewed(&self.store(), challenged.ledger_head).map_err(|code| Fail::of(code, enclave.clone()))?;
 
         let token = token(now, self.store().config.limits.nonce_ttl_s)?;
-        let accepted = Accepted { appraised, enclave, key, nonce: challenged.nonce, token: token.clone(), renews };
-        locked(&self.sessions).accept(id, accepted, Instant::now());
-        Ok(Reply::Accepted { body: rcar::to_bytes(&TokenResponse { token }), cookie: Some(id) })
+        let accepted = Accepted { appraised, enclave, key, nonce: challenged.nonce, renews };
+        let kept = locked(&self.sessions).accept(session, accepted, Instant::now());
+        kept.map_err(|Full| Fail::Unavailable("SESSIONS_FULL"))?;
+        Ok(Reply::Accepted { body: rcar::to_bytes(&TokenResponse { token }), cookie: Some(cookie.to_owned()) })
     }
 
-    fn try_resource(
-        &self,
-        session: Option<Id>,
-        bearer: Option<&str>,
-        path: &str,
-        now: UnixTime,
-    ) -> Result<Reply, Fail> {
-        let id = session.ok_or_else(|| Fail::code("TOKEN_MISSING"))?;
-        let accepted = locked(&self.sessions).take_accepted(id, Instant::now()).map_err(Fail::code)?;
-        if bearer.is_some_and(|token| token != accepted.token) {
-            return Err(Fail::code("TOKEN_MISMATCH"));
-        }
+    /// The session cookie decides; a bearer token beside it is not read.
+    fn try_resource(&self, cookie: Option<&str>, path: &str, now: UnixTime) -> Result<Reply, Fail> {
+        let session = cookie.ok_or_else(|| Fail::code("TOKEN_MISSING"))?;
+        let session = locked(&self.sessions).named(session).map_err(Fail::code)?;
+        let accepted = locked(&self.sessions).take_accepted(session, Instant::now()).map_err(Fail::code)?;
         let (model, sequence) = resource(path).ok_or_else(|| Fail::code("RESOURCE_PATH"))?;
 
         // Gates and ledger under one lock: no revocation can slip in between.
@@ -137,6 +135,10 @@ impl Exchange {
         let lease = store.config.lease;
         let renewed = accepted.renews.and_then(|id| store.index.lease(id));
         let renews = renewed.filter(|l| l.model == model && l.platform == accepted.enclave.platform).map(|l| l.lease);
+        if store.index.current(model, accepted.enclave.platform, renews, now) >= store.config.limits.max_current_leases
+        {
+            return Err(Fail::of("LEASES_EXHAUSTED", accepted.enclave.clone()));
+        }
         let granted = Granted {
             lease: Id(random()?),
             model: record.model_id.clone(),
@@ -174,22 +176,22 @@ impl Exchange {
         jwe::seal_to(&accepted.key, bundle.as_bytes())
     }
 
-    fn answer(&self, step: &str, result: Result<Reply, Fail>, now: UnixTime) -> Reply {
+    fn answer(&self, step: &str, peer: IpAddr, result: Result<Reply, Fail>, now: UnixTime) -> Reply {
         match result {
             Ok(reply) => reply,
-            Err(Fail::Refused(refusal)) => self.refuse(step, *refusal, now),
-            Err(Fail::Unavailable(code)) => unavailable(code),
+            Err(Fail::Refused(refusal)) => self.refuse(step, peer, *refusal, now),
+            Err(Fail::Unavailable(code)) => self.unavailable(code),
         }
     }
 
     /// No ticket leaves before its line is durable.
-    fn refuse(&self, step: &str, refusal: Refusal, now: UnixTime) -> Reply {
-        if locked(&self.limiter).take(Instant::now()) == Limited::Yes {
-            log::event("limited", "REFUSALS_LIMITED");
+    fn refuse(&self, step: &str, peer: IpAddr, refusal: Refusal, now: UnixTime) -> Reply {
+        if locked(&self.refusals).take(peer, Instant::now()) == Limited::Yes {
+            self.say("limited", "REFUSALS_LIMITED");
             return Reply::Limited;
         }
         let Ok(ticket) = random().map(Id) else {
-            return unavailable(BrokerError::Random.code());
+            return self.unavailable(BrokerError::Random.code());
         };
         let refused = Refused {
             ticket,
@@ -203,7 +205,19 @@ impl Exchange {
                 log::event("refused", refusal.code);
                 Reply::Refused(ticket)
             }
-            Err(error) => unavailable(error.code()),
+            Err(error) => self.unavailable(error.code()),
+        }
+    }
+
+    fn unavailable(&self, code: &'static str) -> Reply {
+        self.say("unavailable", code);
+        Reply::Unavailable
+    }
+
+    /// A log line for what any stranger can cause: some of them, not each.
+    pub(crate) fn say(&self, event: &'static str, code: &'static str) {
+        if locked(&self.noise).take(Instant::now()) == Limited::No {
+            log::event(event, code);
         }
     }
 }
@@ -211,11 +225,6 @@ impl Exchange {
 /// The lease that an echoed head belongs to. A head that is not in the chain means that part of the ledger is gone.
 fn renewed(store: &Store, head: Option<[u8; 32]>) -> Result<Option<Id>, &'static str> {
     head.map(|head| store.index.lease_of_head(&head).ok_or("LEDGER_HEAD_UNKNOWN")).transpose()
-}
-
-fn unavailable(code: &'static str) -> Reply {
-    log::event("unavailable", code);
-    Reply::Unavailable
 }
 
 /// A panic elsewhere leaves these structures whole: every change is one assignment, and the ledger guards itself.
@@ -233,7 +242,7 @@ fn enclave(authentic: &Authentic) -> Enclave {
     Enclave {
         mode: authentic.mode(),
         tee: authentic.tee(),
-        platform: Platform(authentic.snp().chip_id),
+        platform: Platform(*authentic.chip_id()),
         measurement: *authentic.measurement(),
         config_digest: *authentic.host_data(),
     }

@@ -17,6 +17,7 @@ use crate::{
 };
 
 const NOW: UnixTime = UnixTime(1_772_323_200); // 2026-03-01
+const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 const NONCE: &str = "/CrVSVQ+Uj5bGRX9RL6+UC0ichuyhVaH9VymgO/atkQ=";
 
 fn vectors(test: &str) -> Option<PathBuf> {
@@ -73,32 +74,32 @@ impl Bench {
         }
         let policy = Policy::parse(&text, &|_| Err(std::io::ErrorKind::NotFound.into())).unwrap();
         let report_data = cut(0x50, 0x90).try_into().unwrap();
-        let exchange = Exchange::new(store, policy);
+        let exchange = Exchange::new(store, policy).ok().unwrap();
         Some(Self { _dir: dir, state, exchange, envelope, report_data, key: TeeKey::generate().unwrap() })
     }
 
-    /// A session as `attest` leaves it.
-    fn accepted(&self, renews: Option<Id>) -> Id {
+    /// A session as `attest` leaves it; its cookie.
+    fn accepted(&self, renews: Option<Id>) -> String {
+        let (_, cookie) = locked(&self.exchange.sessions).open(Announced::SevSnp, None, Instant::now());
+        self.accept(&cookie, renews);
+        cookie
+    }
+
+    fn accept(&self, cookie: &str, renews: Option<Id>) {
         let (evidence, collateral) = self.envelope.clone().into_parts().unwrap();
         let authentic = verify(&evidence, &collateral, self.exchange.policy.anchors(), NOW).unwrap();
         let enclave = enclave(&authentic);
         let expected = Expected::Release { report_data: self.report_data };
         let appraised = appraise(authentic, &self.exchange.policy, &expected, NOW).map_err(|r| r.to_string()).unwrap();
-        let accepted = Accepted {
-            appraised,
-            enclave,
-            key: self.key.public_jwk(),
-            nonce: NONCE.to_owned(),
-            token: "token".to_owned(),
-            renews,
-        };
-        let Ok(id) = random().map(Id) else { panic!("random") };
-        locked(&self.exchange.sessions).accept(id, accepted, Instant::now());
-        id
+        let accepted = Accepted { appraised, enclave, key: self.key.public_jwk(), nonce: NONCE.to_owned(), renews };
+        let mut sessions = locked(&self.exchange.sessions);
+        let session = sessions.named(cookie).unwrap();
+        sessions.take_challenge(session, Instant::now()).unwrap();
+        sessions.accept(session, accepted, Instant::now()).unwrap();
     }
 
-    fn get(&self, session: Id, model: &str, sequence: u64) -> Reply {
-        self.exchange.resource(Some(session), None, &rcar::resource_path(model, sequence), NOW)
+    fn get(&self, session: &str, model: &str, sequence: u64) -> Reply {
+        self.exchange.resource(PEER, Some(session), &rcar::resource_path(model, sequence), NOW)
     }
 
     /// The code in the ledger under the ticket of this reply.
@@ -154,7 +155,7 @@ fn resource_paths_have_one_spelling() {
 fn an_accepted_enclave_gets_its_key_once_and_the_ledger_knows() {
     let Some(bench) = Bench::new("an_accepted_enclave_gets_its_key_once_and_the_ledger_knows") else { return };
     let session = bench.accepted(None);
-    let Reply::Accepted { body, cookie: None } = bench.get(session, "m", 2) else { panic!("refused") };
+    let Reply::Accepted { body, cookie: None } = bench.get(&session, "m", 2) else { panic!("refused") };
     let bundle = bench.key.open(&body).unwrap();
     let grant = SignedBundle::open(&bundle, &[bench.release_key()], NONCE, Mode::Hardware, NOW).unwrap();
     assert_eq!((grant.model_id(), grant.sequence(), grant.key().expose()), ("m", 2, &[9; 32]));
@@ -166,13 +167,13 @@ fn an_accepted_enclave_gets_its_key_once_and_the_ledger_knows() {
     assert_eq!(&summary.head.hash, grant.ledger_head(), "the bundle carries the head that holds its own grant");
     assert_eq!((granted.sequence, granted.enclave.mode, granted.renews), (2, Mode::Hardware, None));
 
-    assert_eq!(bench.code(bench.get(session, "m", 2)), "TOKEN_USED");
+    assert_eq!(bench.code(bench.get(&session, "m", 2)), "TOKEN_USED");
     // Renewal: the head names the lease; a head that nobody signed is noticed.
     assert_eq!(renewed(&bench.exchange.store(), Some(*grant.ledger_head())), Ok(Some(granted.lease)));
     assert_eq!(renewed(&bench.exchange.store(), Some([1; 32])), Err("LEDGER_HEAD_UNKNOWN"));
     assert_eq!(renewed(&bench.exchange.store(), None), Ok(None));
     let again = bench.accepted(Some(granted.lease));
-    assert!(matches!(bench.get(again, "m", 2), Reply::Accepted { .. }));
+    assert!(matches!(bench.get(&again, "m", 2), Reply::Accepted { .. }));
     let mut last = None;
     ledger::read(&bench.state.join(LEDGER), &mut |e| last = Some(e.clone())).unwrap();
     let Event::Granted(second) = last.unwrap().line.event else { panic!("a grant is the last line") };
@@ -182,15 +183,12 @@ fn an_accepted_enclave_gets_its_key_once_and_the_ledger_knows() {
 #[test]
 fn every_gate_refuses_with_its_code_in_the_ledger() {
     let Some(bench) = Bench::new("every_gate_refuses_with_its_code_in_the_ledger") else { return };
-    let ask = |model: &str, sequence| bench.get(bench.accepted(None), model, sequence);
+    let ask = |model: &str, sequence| bench.get(&bench.accepted(None), model, sequence);
     let model = || "m".to_owned();
     assert!(matches!(ask("m", 2), Reply::Accepted { .. }), "control");
     assert_eq!(bench.code(ask("n", 2)), "MODEL_UNKNOWN");
     assert_eq!(bench.code(ask("m", 3)), "MODE_MISMATCH");
-    let wrong =
-        bench.exchange.resource(Some(bench.accepted(None)), Some("other"), "/kbs/v0/resource/vouchsafe/m/2", NOW);
-    assert_eq!(bench.code(wrong), "TOKEN_MISMATCH");
-    let path = bench.exchange.resource(Some(bench.accepted(None)), Some("token"), "/kbs/v0/resource/acme/m/2", NOW);
+    let path = bench.exchange.resource(PEER, Some(&bench.accepted(None)), "/kbs/v0/resource/acme/m/2", NOW);
     assert_eq!(bench.code(path), "RESOURCE_PATH");
 
     bench.admin(Request::RaiseFloor { model: model(), sequence: 2 });
@@ -209,11 +207,11 @@ fn every_gate_refuses_with_its_code_in_the_ledger() {
 #[test]
 fn without_a_durable_line_there_is_no_key() {
     let Some(bench) = Bench::new("without_a_durable_line_there_is_no_key") else { return };
-    assert!(matches!(bench.get(bench.accepted(None), "m", 2), Reply::Accepted { .. }), "control");
+    assert!(matches!(bench.get(&bench.accepted(None), "m", 2), Reply::Accepted { .. }), "control");
     let (granted, refused) = (bench.accepted(None), bench.accepted(None));
     std::fs::OpenOptions::new().append(true).open(bench.state.join(LEDGER)).unwrap().set_len(10).unwrap();
-    assert!(matches!(bench.get(granted, "m", 2), Reply::Unavailable));
-    assert!(matches!(bench.get(refused, "n", 2), Reply::Unavailable), "not even a refusal");
+    assert!(matches!(bench.get(&granted, "m", 2), Reply::Unavailable));
+    assert!(matches!(bench.get(&refused, "n", 2), Reply::Unavailable), "not even a refusal");
 }
 
 #[test]
@@ -221,30 +219,92 @@ fn genuine_evidence_for_another_handshake_is_refused() {
     let Some(bench) = Bench::new("genuine_evidence_for_another_handshake_is_refused") else { return };
     let open = |tee: &str| {
         let body = format!("{{\"version\":\"0.4.0\",\"tee\":\"{tee}\",\"extra-params\":\"\"}}");
-        let Reply::Accepted { body, cookie: Some(id) } = bench.exchange.auth(body.as_bytes(), NOW) else {
+        let Reply::Accepted { body, cookie: Some(id) } = bench.exchange.auth(PEER, body.as_bytes(), NOW) else {
             panic!("no challenge")
         };
         (Challenge::parse(&body).unwrap().nonce, id)
     };
-    let attest = |id, nonce: &str, envelope: &EvidenceEnvelope, now| {
+    let attest = |id: &str, nonce: &str, envelope: &EvidenceEnvelope, now| {
         let body = AttestRequest::to_bytes(nonce, &bench.key.public_jwk(), envelope).unwrap();
-        bench.code(bench.exchange.attest(Some(id), &body, now))
+        bench.code(bench.exchange.attest(PEER, Some(id), &body, now))
     };
     let (nonce, id) = open("snp");
-    assert_eq!(attest(id, &nonce, &bench.envelope, NOW), "REPORT_DATA_MISMATCH");
-    assert_eq!(attest(id, &nonce, &bench.envelope, NOW), "NONCE_USED");
+    assert_eq!(attest(&id, &nonce, &bench.envelope, NOW), "REPORT_DATA_MISMATCH");
+    assert_eq!(attest(&id, &nonce, &bench.envelope, NOW), "NONCE_USED");
     let (_, id) = open("snp");
-    assert_eq!(attest(id, NONCE, &bench.envelope, NOW), "NONCE_MISMATCH");
+    assert_eq!(attest(&id, NONCE, &bench.envelope, NOW), "NONCE_MISMATCH");
     let (nonce, id) = open("sample");
-    assert_eq!(attest(id, &nonce, &bench.envelope, NOW), "TEE_UNSUPPORTED");
+    assert_eq!(attest(&id, &nonce, &bench.envelope, NOW), "TEE_UNSUPPORTED");
     let (nonce, id) = open("snp");
     let mut forged = bench.envelope.clone();
     forged.report[0x90] ^= 1;
-    assert_eq!(attest(id, &nonce, &forged, NOW), "SIGNATURE_INVALID");
+    assert_eq!(attest(&id, &nonce, &forged, NOW), "SIGNATURE_INVALID");
     let (nonce, id) = open("snp");
     assert_ne!(
-        attest(id, &nonce, &bench.envelope, UnixTime(1_795_254_000)),
+        attest(&id, &nonce, &bench.envelope, UnixTime(1_795_254_000)),
         "REPORT_DATA_MISMATCH",
         "the CRL is stale by then"
     );
+}
+
+#[test]
+fn a_flood_of_strangers_keeps_nobody_from_a_key() {
+    let Some(bench) = Bench::new("a_flood_of_strangers_keeps_nobody_from_a_key") else { return };
+    let auth = || {
+        let body = br#"{"version":"0.4.0","tee":"snp","extra-params":""}"#;
+        match bench.exchange.auth(PEER, body, NOW) {
+            Reply::Accepted { cookie: Some(cookie), .. } => cookie,
+            _ => panic!("every challenge is answered"),
+        }
+    };
+    let flood = || {
+        for n in 0..5_000_u32 {
+            let (cookie, peer) = (auth(), IpAddr::V4((n % 50).into()));
+            assert!(!matches!(bench.exchange.attest(peer, Some(&cookie), b"x", NOW), Reply::Accepted { .. }));
+        }
+    };
+    let before = ledger::read(&bench.state.join(LEDGER), &mut |_| {}).unwrap().head.n;
+    let cookie = auth();
+    flood();
+    bench.accept(&cookie, None);
+    flood();
+    assert!(matches!(bench.get(&cookie, "m", 2), Reply::Accepted { .. }));
+    let lines = ledger::read(&bench.state.join(LEDGER), &mut |_| {}).unwrap().head.n - before;
+    assert!(lines < 600, "refusals do not fill the disk: {lines} lines");
+}
+
+#[test]
+fn one_machine_holds_so_many_leases_and_no_more() {
+    let Some(bench) = Bench::new("one_machine_holds_so_many_leases_and_no_more") else { return };
+    let leases = || bench.exchange.store().index.leases(NOW);
+    for n in 0..16 {
+        assert!(matches!(bench.get(&bench.accepted(None), "m", 1 + n % 2), Reply::Accepted { .. }), "{n}");
+    }
+    assert_eq!(bench.code(bench.get(&bench.accepted(None), "m", 2)), "LEASES_EXHAUSTED", "a seventeenth");
+    let renews = leases().iter().find(|l| l.sequence == 2).unwrap().lease;
+    assert!(matches!(bench.get(&bench.accepted(Some(renews)), "m", 2), Reply::Accepted { .. }), "a renewal");
+    let twice = bench.get(&bench.accepted(Some(renews)), "m", 2);
+    assert_eq!(bench.code(twice), "LEASES_EXHAUSTED", "the same lease is renewed once");
+    let lapsed = NOW.plus(60);
+    let path = rcar::resource_path("m", 2);
+    let later = bench.exchange.resource(PEER, Some(&bench.accepted(None)), &path, lapsed);
+    assert!(matches!(later, Reply::Accepted { .. }), "lapsed leases make room");
+}
+
+#[test]
+fn a_revocation_outlives_a_cut_ledger() {
+    let Some(bench) = Bench::new("a_revocation_outlives_a_cut_ledger") else { return };
+    assert!(matches!(bench.get(&bench.accepted(None), "m", 2), Reply::Accepted { .. }));
+    let lease = bench.exchange.store().index.leases(NOW)[0].lease;
+    bench.admin(Request::RevokeLease { lease });
+    let Bench { _dir, state, exchange, .. } = bench;
+    drop(exchange);
+    drop(Store::open(&state, NOW).expect("control"));
+    let ledger = std::fs::read_to_string(state.join(LEDGER)).unwrap();
+    let cut = &ledger[..=ledger.trim_end().rfind('\n').unwrap()];
+    assert!(ledger[cut.len()..].contains("lease_revoked"), "the last line is the revocation");
+    std::fs::write(state.join(LEDGER), cut).unwrap();
+    assert_eq!(Store::open(&state, NOW).err().map(|e| e.code()), Some("LEDGER_BROKEN"));
+    let verified = crate::admin::ledger_verify(&state);
+    assert_eq!(verified.map_err(|e| (e.code(), e.exit())).err(), Some(("LEDGER_BROKEN", 9)));
 }

@@ -5,7 +5,7 @@ use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{ErrorKind, Read as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use rustix::fs::{FlockOperation, flock};
@@ -21,6 +21,7 @@ pub(crate) const WRAP_KEY: &str = "wrap.key";
 pub(crate) const KEK: &str = "kek";
 pub(crate) const MODELS: &str = "models";
 pub(crate) const LEDGER: &str = "ledger.jsonl";
+pub(crate) const HEAD: &str = "head";
 pub(crate) const SOCKET: &str = "admin.sock";
 const LOCK: &str = "lock";
 /// No file that is read whole is larger.
@@ -64,18 +65,31 @@ pub(crate) fn read_secret(dir: &Path, name: &'static str) -> Result<Zeroizing<Ve
 
 /// Writes a new file, 0600, durable; replaces one of the same name atomically.
 pub(crate) fn write(dir: &Path, name: &str, bytes: &[u8], what: &'static str) -> Result<(), BrokerError> {
-    let temporary = dir.join(format!(".{name}.new"));
+    stage(dir, name, bytes, what)?;
+    commit(dir, name, what)
+}
+
+/// The first half of [`write`]: a durable temporary file beside the real one.
+pub(crate) fn stage(dir: &Path, name: &str, bytes: &[u8], what: &'static str) -> Result<(), BrokerError> {
+    let temporary = temporary(dir, name);
     let result = (|| {
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
         file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, dir.join(name))?;
-        File::open(dir)?.sync_all()
+        file.sync_all()
     })();
     if result.is_err() {
         let _ = fs::remove_file(&temporary);
     }
     result.map_err(failed(what))
+}
+
+/// The second half: the temporary file takes the real one's place. After an error here either of the two may be in place.
+pub(crate) fn commit(dir: &Path, name: &str, what: &'static str) -> Result<(), BrokerError> {
+    fs::rename(temporary(dir, name), dir.join(name)).and_then(|()| File::open(dir)?.sync_all()).map_err(failed(what))
+}
+
+fn temporary(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!(".{name}.new"))
 }
 
 /// Makes a directory that only its owner can enter.

@@ -184,21 +184,29 @@ impl Index {
 
     /// Every remembered lease, with its state at `now`.
     pub(crate) fn leases(&self, now: UnixTime) -> Vec<LeaseView> {
-        let state = |lease: &LeaseView| {
-            if lease.state == LeaseState::Renewed {
-                return LeaseState::Renewed;
-            }
-            if lease.lapses_at <= now {
-                return LeaseState::Lapsed;
-            }
-            let version = (lease.model.clone(), lease.sequence);
-            let revoked = self.revoked_models.contains(&lease.model)
-                || self.revoked_versions.contains(&version)
-                || self.revoked_platforms.contains(&lease.platform)
-                || self.revoked_rights.contains(&(lease.platform, version.0, version.1));
-            if revoked { LeaseState::Revoked } else { LeaseState::Current }
-        };
-        self.leases.values().map(|lease| LeaseView { state: state(lease), ..lease.clone() }).collect()
+        self.leases.values().map(|lease| LeaseView { state: self.state(lease, now), ..lease.clone() }).collect()
+    }
+
+    /// How many leases a machine has in force on a model, besides the one that is about to be renewed.
+    pub(crate) fn current(&self, model: &str, platform: Platform, renews: Option<Id>, now: UnixTime) -> usize {
+        let of_both = |lease: &&LeaseView| lease.platform == platform && lease.model == model;
+        let counts = |lease: &&LeaseView| Some(lease.lease) != renews && self.state(lease, now) == LeaseState::Current;
+        self.leases.values().filter(of_both).filter(counts).count()
+    }
+
+    fn state(&self, lease: &LeaseView, now: UnixTime) -> LeaseState {
+        if lease.state == LeaseState::Renewed {
+            return LeaseState::Renewed;
+        }
+        if lease.lapses_at <= now {
+            return LeaseState::Lapsed;
+        }
+        let version = (lease.model.clone(), lease.sequence);
+        let revoked = self.revoked_models.contains(&lease.model)
+            || self.revoked_versions.contains(&version)
+            || self.revoked_platforms.contains(&lease.platform)
+            || self.revoked_rights.contains(&(lease.platform, version.0, version.1));
+        if revoked { LeaseState::Revoked } else { LeaseState::Current }
     }
 }
 
@@ -283,6 +291,24 @@ mod tests {
         assert_eq!(states(AT.plus(60)), [LeaseState::Renewed, LeaseState::Lapsed, LeaseState::Lapsed]);
         assert_eq!(index.lease_of_head(&[3; 32]), Some(Id([2; 16])));
         assert_eq!(index.lease_of_head(&[1; 32]), None, "the head of an import was in no bundle");
+    }
+
+    #[test]
+    fn current_leases_are_counted_by_machine_and_model() {
+        let count = |events, model, chip, renews, now| {
+            index(events).current(model, Platform([chip; 64]), Option::<u8>::map(renews, |r| Id([r; 16])), now)
+        };
+        let three = || vec![granted(1, None), granted(2, Some(1)), granted(3, None)];
+        assert_eq!(count(three(), "m", 1, None, AT), 2, "a renewed lease does not count");
+        assert_eq!(count(three(), "m", 1, Some(2), AT), 1, "nor the one that is renewed now");
+        assert_eq!(count(three(), "m", 1, Some(1), AT), 2, "renewing an old one again takes none away");
+        assert_eq!((count(three(), "n", 1, None, AT), count(three(), "m", 2, None, AT)), (0, 0));
+        assert_eq!(count(three(), "m", 1, None, AT.plus(60)), 0, "lapsed");
+        let model = || "m".to_owned();
+        let failed = Event::Failed { lease: Id([3; 16]), code: "X".to_owned() };
+        assert_eq!(count([three(), vec![failed]].concat(), "m", 1, None, AT), 1, "never sent");
+        let revoked = Event::ModelRevoked { model: model(), sequence: Some(2) };
+        assert_eq!(count([three(), vec![revoked]].concat(), "m", 1, None, AT), 0, "revoked");
     }
 
     #[test]

@@ -20,6 +20,7 @@ use crate::{
     BrokerError, clock, config,
     event::Event,
     files::{self, CONFIG, KEK, LEDGER, MODELS, RELEASE_KEY, TLS_CERT, TLS_KEY, WRAP_KEY},
+    head::HeadKey,
     ledger::Ledger,
     tls,
 };
@@ -89,16 +90,30 @@ fn fill(dir: &Path, options: &InitOptions) -> Result<InitSummary, BrokerError> {
     random.fill(kek.as_mut_slice()).map_err(|_| BrokerError::Random)?;
     files::write(dir, KEK, kek.as_slice(), KEK)?;
 
-    let release = Ed25519KeyPair::generate_pkcs8(&random).map_err(|_| BrokerError::Random)?;
-    files::write(dir, RELEASE_KEY, release.as_ref(), RELEASE_KEY)?;
-    let pair = Ed25519KeyPair::from_pkcs8(release.as_ref()).map_err(|_| BrokerError::KeyFile(RELEASE_KEY))?;
+    let (release, pair) = signing_key(&random)?;
+    files::write(dir, RELEASE_KEY, &release, RELEASE_KEY)?;
     let release_key = dsse::public(&pair);
 
     let wrap = WrapSecret::generate()?;
     files::write(dir, WRAP_KEY, wrap.to_bytes().as_slice(), WRAP_KEY)?;
 
     let now = clock::now();
-    let mut ledger = Ledger::open(&dir.join(LEDGER), now, &mut |_| {})?;
+    let mut ledger = Ledger::create(&dir.join(LEDGER), &HeadKey::derive(&kek)?)?;
     ledger.append(Event::Created { release_key, tls_spki_sha256: tls.spki_sha256 }, now)?;
     Ok(InitSummary { wrap_public: wrap.public().to_string(), release_key, tls_spki_sha256: tls.spki_sha256 })
+}
+
+/// A new Ed25519 key and its PKCS #8 form (RFC 5958, version 2), which is wiped: ring's own document is not.
+fn signing_key(random: &SystemRandom) -> Result<(Zeroizing<Vec<u8>>, Ed25519KeyPair), BrokerError> {
+    let broken = |_| BrokerError::KeyFile(RELEASE_KEY);
+    let mut seed = Zeroizing::new([0; 32]);
+    random.fill(seed.as_mut_slice()).map_err(|_| BrokerError::Random)?;
+    let public = dsse::public(&Ed25519KeyPair::from_seed_unchecked(seed.as_slice()).map_err(broken)?);
+    let mut document = Zeroizing::new(Vec::with_capacity(128));
+    document.extend_from_slice(b"\x30\x51\x02\x01\x01\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20");
+    document.extend_from_slice(seed.as_slice());
+    document.extend_from_slice(b"\x81\x21\x00");
+    document.extend_from_slice(&public.0);
+    let pair = Ed25519KeyPair::from_pkcs8(&document).map_err(broken)?;
+    Ok((document, pair))
 }

@@ -1,5 +1,5 @@
 //! Turns events into a hash-chained, durable file, and that file back into events.
-//! It establishes order and completeness up to the last head that somebody else knows; a cut tail shows only at renewal.
+//! It establishes order, and completeness up to the head file; when both are put back together, only a head known elsewhere tells.
 //!
 //! One line is `json TAB hex(h_i) LF`, with `h_i = SHA-256(LP("vouchsafe/1 ledger") LP(h_(i-1)) LP(json))` and `h_0 = 0^32`.
 
@@ -22,14 +22,17 @@ use crate::{
     BrokerError,
     event::{Event, Id, Line},
     files::{self, LEDGER},
+    head::{HeadFile, HeadKey},
 };
 
 /// Our own longest line is below 2 KiB.
 const MAX_LINE: u64 = 16 * 1024;
+const HEAD_OLD: &str = "its head file is an old one";
 
 /// The single writer of a ledger. Holds its lock.
 pub struct Ledger {
     file: File,
+    head_file: HeadFile,
     len: u64,
     head: Head,
     usable: Usable,
@@ -53,6 +56,11 @@ pub struct Head {
     pub hash: [u8; 32],
 }
 
+impl Head {
+    /// Before the first line.
+    pub(crate) const NONE: Self = Self { n: 0, hash: [0; 32] };
+}
+
 /// What a whole ledger amounts to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Summary {
@@ -73,22 +81,40 @@ pub struct Entry {
 }
 
 impl Ledger {
-    /// Opens or makes a ledger, replays every line into `visit`, cuts a torn last line and records the cut.
+    /// Makes an empty ledger with its head file; neither may exist.
+    ///
+    /// # Errors
+    /// `STATE_LOCKED`, `FILE_IO`.
+    pub fn create(path: &Path, key: &HeadKey) -> Result<Self, BrokerError> {
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create_new(true).mode(0o600).open(path);
+        let file = file.map_err(files::failed(LEDGER))?;
+        files::lock(&file, LEDGER)?;
+        let head_file = HeadFile::beside(path, key);
+        head_file.stage(Head::NONE)?;
+        head_file.commit()?;
+        Ok(Self { file, head_file, len: 0, head: Head::NONE, usable: Usable::Yes })
+    }
+
+    /// Opens a ledger, replays every line into `visit`, cuts a torn last line and records the cut.
+    ///
+    /// The head file must name the last line or, after a crash between the two writes, the one before it.
     ///
     /// # Errors
     /// `STATE_LOCKED`, `LEDGER_BROKEN`, `LEDGER_UNWRITABLE`, `FILE_IO`.
-    pub fn open(path: &Path, at: UnixTime, visit: &mut dyn FnMut(&Entry)) -> Result<Self, BrokerError> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)
-            .map_err(files::failed(LEDGER))?;
+    pub fn open(path: &Path, key: &HeadKey, at: UnixTime, visit: &mut dyn FnMut(&Entry)) -> Result<Self, BrokerError> {
+        let file = OpenOptions::new().read(true).write(true).open(path).map_err(missing)?;
         files::lock(&file, LEDGER)?;
-        let (summary, len) = replay(&file, visit)?;
-        let mut ledger = Self { file, len, head: summary.head, usable: Usable::Yes };
+        let head_file = HeadFile::beside(path, key);
+        let written = head_file.read()?;
+        let (summary, len) = replay_past(&file, written, visit)?;
+        if summary.head.n > written.n + 1 {
+            return Err(BrokerError::LedgerHead(HEAD_OLD));
+        }
+        let mut ledger = Self { file, head_file, len, head: summary.head, usable: Usable::Yes };
+        if summary.head != written {
+            ledger.head_file.stage(summary.head).and_then(|()| ledger.head_file.commit())?;
+        }
         if summary.torn_bytes > 0 {
             // The record is written over the torn bytes first, so that no crash here can lose the fact of the cut.
             let entry = ledger.write(Event::Torn { bytes: summary.torn_bytes }, at)?;
@@ -105,7 +131,7 @@ impl Ledger {
         self.head
     }
 
-    /// Appends a line and returns once it is durable (`fdatasync`).
+    /// Appends a line and returns once it is durable (`fdatasync`) and the head file names it.
     ///
     /// After a full disk the file is as before, and a later call may succeed. After a failed sync, or when somebody else
     /// changed the file, every later call fails: what the disk holds is known again only after a restart.
@@ -119,7 +145,7 @@ impl Ledger {
             return Err(BrokerError::LedgerUnwritable);
         }
         let written = self.write(event, at);
-        // A full disk may have taken a part of the line: give it back, or stop for good.
+        // A full disk may have taken a part of the line: give it back, or stop for good. (A whole line stays: `len` covers it.)
         if written.is_err() && self.file.set_len(self.len).is_err() {
             self.usable = Usable::NotUntilRestart;
         }
@@ -133,13 +159,20 @@ impl Ledger {
         bytes.push(b'\t');
         bytes.extend_from_slice(hex::encode(hash).as_bytes());
         bytes.push(b'\n');
+        let head = Head { n: line.n, hash };
+        // Prepared first, so that a full disk shows before the line is written; in force only after the line is durable.
+        self.head_file.stage(head).map_err(|_| BrokerError::LedgerUnwritable)?;
         self.file.write_all_at(&bytes, self.len).map_err(|_| BrokerError::LedgerUnwritable)?;
         if fdatasync(&self.file).is_err() {
             self.usable = Usable::NotUntilRestart;
             return Err(BrokerError::LedgerUnwritable);
         }
         self.len += bytes.len() as u64;
-        self.head = Head { n: line.n, hash };
+        self.head = head;
+        if self.head_file.commit().is_err() {
+            self.usable = Usable::NotUntilRestart;
+            return Err(BrokerError::LedgerUnwritable);
+        }
         Ok(Entry { line, hash })
     }
 }
@@ -153,12 +186,20 @@ pub fn read(path: &Path, visit: &mut dyn FnMut(&Entry)) -> Result<Summary, Broke
     replay(&file, visit).map(|(summary, _)| summary)
 }
 
-/// Recomputes the whole chain.
+/// Recomputes the whole chain and compares it with the head file, also while a broker writes both.
 ///
 /// # Errors
 /// `LEDGER_BROKEN`, `FILE_IO`.
-pub fn verify(path: &Path) -> Result<Summary, BrokerError> {
-    read(path, &mut |_| {})
+pub fn verify(path: &Path, key: &HeadKey) -> Result<Summary, BrokerError> {
+    let head_file = HeadFile::beside(path, key);
+    let before = head_file.read()?;
+    let file = File::open(path).map_err(missing)?;
+    let (summary, _) = replay_past(&file, before, &mut |_| {})?;
+    // A line may have come while reading; its head follows it.
+    if summary.head.n > head_file.read()?.n + 1 {
+        return Err(BrokerError::LedgerHead(HEAD_OLD));
+    }
+    Ok(summary)
 }
 
 /// The lines about a ticket or a lease.
@@ -175,14 +216,36 @@ pub fn find(path: &Path, id: Id) -> Result<Vec<Entry>, BrokerError> {
     Ok(found)
 }
 
+/// Beside a head file there was a ledger from the first day.
+fn missing(e: std::io::Error) -> BrokerError {
+    match e.kind() {
+        std::io::ErrorKind::NotFound => BrokerError::LedgerHead("the file is missing"),
+        kind => BrokerError::File(LEDGER, kind),
+    }
+}
+
 fn chain(previous: &[u8; 32], json: &[u8]) -> [u8; 32] {
     Transcript::<32>::new("vouchsafe/1 ledger").lp(previous).lp(json).finish()
+}
+
+/// [`replay`], and the line that the head file names must be among the lines.
+fn replay_past(file: &File, written: Head, visit: &mut dyn FnMut(&Entry)) -> Result<(Summary, u64), BrokerError> {
+    let mut found = written == Head::NONE;
+    let replayed = replay(file, &mut |entry| {
+        found |= Head { n: entry.line.n, hash: entry.hash } == written;
+        visit(entry);
+    })?;
+    if !found {
+        let cut = replayed.0.head.n < written.n;
+        return Err(BrokerError::LedgerHead(if cut { "its last lines are gone" } else { "its lines are others" }));
+    }
+    Ok(replayed)
 }
 
 /// Everything up to the last whole line; returns its length too.
 fn replay(file: &File, visit: &mut dyn FnMut(&Entry)) -> Result<(Summary, u64), BrokerError> {
     let mut reader = BufReader::new(file);
-    let mut head = Head { n: 0, hash: [0; 32] };
+    let mut head = Head::NONE;
     let (mut len, mut bytes) = (0, Vec::new());
     loop {
         bytes.clear();
@@ -225,19 +288,31 @@ mod tests {
         Event::FloorRaised { model: "m".to_owned(), sequence }
     }
 
-    fn three(path: &Path) -> Head {
-        let mut ledger = Ledger::open(path, AT, &mut |_| {}).unwrap();
+    fn key() -> HeadKey {
+        HeadKey::derive(&[7; 32]).unwrap()
+    }
+
+    /// Three lines; what comes back besides the head is the head file after each number of lines.
+    fn three(path: &Path) -> (Head, Vec<Vec<u8>>) {
+        let mut ledger = Ledger::create(path, &key()).unwrap();
+        let head_file = || fs::read(path.with_file_name(files::HEAD)).unwrap();
+        let mut heads = vec![head_file()];
         for n in 1..=3 {
             assert_eq!(ledger.append(floor(n), AT).unwrap().line.n, n);
+            heads.push(head_file());
         }
-        ledger.head()
+        (ledger.head(), heads)
+    }
+
+    fn lines(whole: &[u8]) -> Vec<&[u8]> {
+        whole.split_inclusive(|b| *b == b'\n').collect()
     }
 
     #[test]
     fn the_chain_is_what_the_design_says() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(LEDGER);
-        let head = three(&path);
+        let (head, _) = three(&path);
         let text = fs::read_to_string(&path).unwrap();
         let mut previous = [0; 32];
         for line in text.lines() {
@@ -250,25 +325,88 @@ mod tests {
             assert_eq!(hash, hex::encode(previous));
         }
         assert_eq!(head, Head { n: 3, hash: previous });
-        assert_eq!(verify(&path).unwrap(), Summary { head, torn_bytes: 0 });
+        assert_eq!(verify(&path, &key()).unwrap(), Summary { head, torn_bytes: 0 });
     }
 
     #[test]
     fn a_torn_last_line_is_cut_and_the_cut_recorded() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(LEDGER);
-        three(&path);
+        let (_, heads) = three(&path);
         let whole = fs::read(&path).unwrap();
         let second = whole.iter().enumerate().filter(|(_, b)| **b == b'\n').nth(1).unwrap().0 + 1;
         for cut in second + 1..whole.len() {
             fs::write(&path, &whole[..cut]).unwrap();
             let mut events = Vec::new();
-            drop(Ledger::open(&path, AT, &mut |e| events.push(e.line.event.clone())).unwrap());
+            // Torn after the line was acknowledged, it is no crash that tore it.
+            fs::write(path.with_file_name(files::HEAD), &heads[3]).unwrap();
+            let cut_later = Ledger::open(&path, &key(), AT, &mut |_| {});
+            assert_eq!(cut_later.err().map(|e| e.code()), Some("LEDGER_BROKEN"));
+            fs::write(path.with_file_name(files::HEAD), &heads[2]).unwrap();
+            drop(Ledger::open(&path, &key(), AT, &mut |e| events.push(e.line.event.clone())).unwrap());
             let bytes = (cut - second) as u64;
             assert_eq!(events, [floor(1), floor(2), Event::Torn { bytes }]);
-            assert_eq!(verify(&path).unwrap().head.n, 3);
-            assert_eq!(verify(&path).unwrap().torn_bytes, 0);
+            let summary = verify(&path, &key()).unwrap();
+            assert_eq!((summary.head.n, summary.torn_bytes), (3, 0));
         }
+    }
+
+    #[test]
+    fn a_cut_ledger_is_noticed_by_its_head_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(LEDGER);
+        let (head, heads) = three(&path);
+        let whole = fs::read(&path).unwrap();
+        let kept = |n: usize| lines(&whole)[..n].concat();
+        let codes = |ledger: &[u8], head_file: Option<&Vec<u8>>| {
+            fs::write(&path, ledger).unwrap();
+            let _ = fs::remove_file(path.with_file_name(files::HEAD));
+            if let Some(bytes) = head_file {
+                fs::write(path.with_file_name(files::HEAD), bytes).unwrap();
+            }
+            let verified = verify(&path, &key()).err().map(|e| e.code());
+            let opened = Ledger::open(&path, &key(), AT, &mut |_| {}).err().map(|e| e.code());
+            assert_eq!(verified, opened);
+            opened
+        };
+        let broken = Some("LEDGER_BROKEN");
+        assert_eq!(codes(&whole, Some(&heads[3])), None, "control");
+        for n in 0..3 {
+            assert_eq!(codes(&kept(n), Some(&heads[3])), broken, "cut to {n} lines");
+        }
+        assert_eq!(codes(&whole, None), broken, "no head file");
+        assert_eq!(codes(&[], None), broken, "neither");
+        assert_eq!(codes(&whole, Some(&heads[1])), broken, "an old head file");
+        assert_eq!(codes(&whole, Some(&heads[0])), broken, "the first head file");
+        // A crash between the two writes: the line counts, and the head file follows.
+        assert_eq!(codes(&whole, Some(&heads[2])), None);
+        assert_eq!(fs::read(path.with_file_name(files::HEAD)).unwrap(), heads[3]);
+        assert_eq!(verify(&path, &key()).unwrap().head, head);
+
+        // Cut and written on: as long as before, with another third line.
+        fs::write(&path, kept(2)).unwrap();
+        fs::write(path.with_file_name(files::HEAD), &heads[2]).unwrap();
+        Ledger::open(&path, &key(), AT, &mut |_| {}).unwrap().append(floor(9), AT).unwrap();
+        let other = fs::read(&path).unwrap();
+        assert_eq!(codes(&other, Some(&heads[3])), broken, "another line in its place");
+        fs::remove_file(&path).unwrap();
+        assert_eq!(Ledger::open(&path, &key(), AT, &mut |_| {}).err().map(|e| e.code()), broken, "no ledger");
+        assert_eq!(verify(&path, &key()).err().map(|e| e.code()), broken);
+    }
+
+    #[test]
+    fn without_its_head_a_line_is_not_acknowledged() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(LEDGER);
+        let mut ledger = Ledger::create(&path, &key()).unwrap();
+        ledger.append(floor(1), AT).unwrap();
+        // A directory in its place: the head can be prepared, and not put in force.
+        fs::remove_file(path.with_file_name(files::HEAD)).unwrap();
+        fs::create_dir(path.with_file_name(files::HEAD)).unwrap();
+        for _ in 0..2 {
+            assert_eq!(ledger.append(floor(2), AT).unwrap_err().code(), "LEDGER_UNWRITABLE");
+        }
+        assert_eq!(lines(&fs::read(&path).unwrap()).len(), 2, "it stays where a restart finds it, and nothing follows");
     }
 
     #[test]
@@ -279,7 +417,7 @@ mod tests {
         let whole = fs::read(&path).unwrap();
         let open = |bytes: &[u8]| {
             fs::write(&path, bytes).unwrap();
-            Ledger::open(&path, AT, &mut |_| {}).map(|_| ()).map_err(|e| e.code())
+            Ledger::open(&path, &key(), AT, &mut |_| {}).map(|_| ()).map_err(|e| e.code())
         };
         assert_eq!(open(&whole), Ok(()));
         for at in 0..whole.len() - 1 {
@@ -287,7 +425,7 @@ mod tests {
             changed[at] ^= 1;
             assert_eq!(open(&changed), Err("LEDGER_BROKEN"), "byte {at}");
         }
-        let lines: Vec<&[u8]> = whole.split_inclusive(|b| *b == b'\n').collect();
+        let lines = lines(&whole);
         assert_eq!(open(&[lines[0], lines[2]].concat()), Err("LEDGER_BROKEN"));
         assert_eq!(open(&[lines[1], lines[0], lines[2]].concat()), Err("LEDGER_BROKEN"));
         assert_eq!(open(&[lines[0], lines[0]].concat()), Err("LEDGER_BROKEN"));
@@ -299,15 +437,17 @@ mod tests {
     fn one_writer_and_no_change_from_outside() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(LEDGER);
-        let mut ledger = Ledger::open(&path, AT, &mut |_| {}).unwrap();
-        let second = Ledger::open(&path, AT, &mut |_| {});
+        let mut ledger = Ledger::create(&path, &key()).unwrap();
+        let second = Ledger::open(&path, &key(), AT, &mut |_| {});
         assert_eq!(second.map(|_| ()).map_err(|e| e.code()), Err("STATE_LOCKED"));
         ledger.append(floor(1), AT).unwrap();
+        let before = fs::read(&path).unwrap();
         fs::write(&path, b"").unwrap();
         for _ in 0..2 {
             assert_eq!(ledger.append(floor(2), AT).unwrap_err().code(), "LEDGER_UNWRITABLE");
         }
         drop(ledger);
-        assert!(Ledger::open(&path, AT, &mut |_| {}).unwrap().append(floor(1), AT).is_ok());
+        fs::write(&path, before).unwrap();
+        assert!(Ledger::open(&path, &key(), AT, &mut |_| {}).unwrap().append(floor(1), AT).is_ok());
     }
 }

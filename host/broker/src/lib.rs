@@ -9,6 +9,7 @@ mod error;
 pub mod event;
 mod exchange;
 mod files;
+mod head;
 mod import;
 mod index;
 mod init;
@@ -24,6 +25,7 @@ mod store;
 mod tls;
 
 pub use error::BrokerError;
+pub use head::HeadKey;
 pub use import::{Imported, import};
 pub use init::{InitOptions, InitSummary, init};
 pub use serve::serve;

@@ -24,7 +24,7 @@ pub(crate) struct Refusal {
 /// What goes back over the wire.
 pub(crate) enum Reply {
     /// 200.
-    Accepted { body: Vec<u8>, cookie: Option<crate::event::Id> },
+    Accepted { body: Vec<u8>, cookie: Option<String> },
     /// 401 with the ticket of a durable ledger line.
     Refused(crate::event::Id),
     /// 429: too many refusals; nothing was written.

@@ -1,7 +1,11 @@
 //! Turns HTTP requests into calls of `exchange` and its replies into HTTP answers.
 //! It reads sizes, a cookie and a path; what they mean is decided behind it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -9,7 +13,7 @@ use axum::{
     extract::{Request, State},
     http::{
         HeaderMap, HeaderValue, StatusCode,
-        header::{AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, SET_COOKIE},
+        header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, SET_COOKIE},
     },
     response::{IntoResponse as _, Response},
     routing::{get, post},
@@ -21,7 +25,7 @@ use vouchsafe_release::rcar::{
     ATTEST_PATH, AUTH_PATH, COOKIE as SESSION_COOKIE, ErrorBody, MAX_AUTH, MAX_MESSAGE, RESOURCE_PREFIX, to_bytes,
 };
 
-use crate::{clock, event::Id, exchange::Exchange, log, refusal::Reply};
+use crate::{clock, exchange::Exchange, refusal::Reply};
 
 /// At most so many verifications and ledger writes wait in threads at once.
 const WORKERS: usize = 8;
@@ -45,30 +49,31 @@ pub(crate) fn router(exchange: Arc<Exchange>, read_timeout: Duration) -> Router 
         .with_state(Arc::new(App { exchange, workers: Semaphore::new(WORKERS), read_timeout }))
 }
 
+/// Where a request came from; `serve` adds it to each.
+#[derive(Clone, Copy)]
+pub(crate) struct Peer(pub(crate) IpAddr);
+
 async fn auth(State(app): State<Arc<App>>, request: Request) -> Response {
+    let peer = peer(&request);
     match read(request, MAX_AUTH, app.read_timeout).await {
-        Ok(body) => run(app, move |x| x.auth(&body, clock::now())).await,
+        Ok(body) => run(app, move |x| x.auth(peer, &body, clock::now())).await,
         Err(response) => response,
     }
 }
 
 async fn attest(State(app): State<Arc<App>>, request: Request) -> Response {
-    let session = session(request.headers());
+    let (peer, session) = (peer(&request), session(request.headers()));
     match read(request, MAX_MESSAGE, app.read_timeout).await {
-        Ok(body) => run(app, move |x| x.attest(session, &body, clock::now())).await,
+        Ok(body) => run(app, move |x| x.attest(peer, session.as_deref(), &body, clock::now())).await,
         Err(response) => response,
     }
 }
 
 async fn resource(State(app): State<Arc<App>>, request: Request) -> Response {
-    let session = session(request.headers());
-    let bearer = request.headers().get(AUTHORIZATION).map(|value| {
-        // Anything that is no bearer token is no token of ours either.
-        value.to_str().ok().and_then(|v| v.strip_prefix("Bearer ")).unwrap_or("").to_owned()
-    });
+    let (peer, session) = (peer(&request), session(request.headers()));
     let path = request.uri().path().to_owned();
     match read(request, 0, app.read_timeout).await {
-        Ok(_) => run(app, move |x| x.resource(session, bearer.as_deref(), &path, clock::now())).await,
+        Ok(_) => run(app, move |x| x.resource(peer, session.as_deref(), &path, clock::now())).await,
         Err(response) => response,
     }
 }
@@ -82,7 +87,7 @@ async fn run(app: Arc<App>, step: impl FnOnce(&Exchange) -> Reply + Send + 'stat
     match spawn_blocking(move || step(&exchange)).await {
         Ok(reply) => respond(reply),
         Err(_) => {
-            log::event("unavailable", "INTERNAL");
+            app.exchange.say("unavailable", "INTERNAL");
             plain(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "try again later")
         }
     }
@@ -92,7 +97,7 @@ fn respond(reply: Reply) -> Response {
     match reply {
         Reply::Accepted { body, cookie } => {
             let mut response = json(StatusCode::OK, body);
-            let cookie = cookie.map(|id| format!("{SESSION_COOKIE}={}; HttpOnly; SameSite=Strict", hex::encode(id.0)));
+            let cookie = cookie.map(|value| format!("{SESSION_COOKIE}={value}; HttpOnly; SameSite=Strict"));
             if let Some(value) = cookie.and_then(|c| HeaderValue::from_str(&c).ok()) {
                 response.headers_mut().insert(SET_COOKIE, value);
             }
@@ -150,7 +155,11 @@ pub(crate) fn closing(mut response: Response) -> Response {
     response
 }
 
-fn session(headers: &HeaderMap) -> Option<Id> {
+fn peer(request: &Request) -> IpAddr {
+    request.extensions().get::<Peer>().map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.0)
+}
+
+fn session(headers: &HeaderMap) -> Option<String> {
     headers
         .get_all(COOKIE)
         .iter()
@@ -158,5 +167,5 @@ fn session(headers: &HeaderMap) -> Option<Id> {
         .flat_map(|value| value.split(';'))
         .filter_map(|pair| pair.trim().split_once('='))
         .find(|(name, _)| *name == SESSION_COOKIE)
-        .and_then(|(_, value)| Id::parse(value).ok())
+        .map(|(_, value)| value.to_owned())
 }

@@ -37,7 +37,7 @@ const GRACE: Duration = Duration::from_secs(3);
 ///
 /// # Errors
 /// `STATE_MISSING`, `STATE_LOCKED`, `BROKER_CONFIG`, `KEY_FILE_MODE`, `KEY_FILE`, `MODEL_KEY_CORRUPT`, `LEDGER_BROKEN`,
-/// `LEDGER_UNWRITABLE`, `TLS_SETUP`, `LISTEN_FAILED`, and the policy's own codes.
+/// `LEDGER_UNWRITABLE`, `TLS_SETUP`, `RANDOM_UNAVAILABLE`, `PORT_IN_USE`, `LISTEN_FAILED`, and the policy's own codes.
 pub async fn serve(
     dir: &Path,
     ready: impl FnOnce(SocketAddr),
@@ -51,7 +51,7 @@ pub async fn serve(
     let address = listener.local_addr().map_err(|e| BrokerError::Listen(e.kind()))?;
     store.record(Event::Started { policy_digest: policy.digest() }, clock::now())?;
 
-    let exchange = Arc::new(Exchange::new(store, policy));
+    let exchange = Arc::new(Exchange::new(store, policy)?);
     let admin = tokio::spawn(admin_server::run(admin_server::bind(dir)?, Arc::clone(&exchange)));
     let router = routes::router(exchange, Duration::from_secs(limits.read_timeout_s));
     log::event("serving", "OK");
@@ -86,11 +86,11 @@ async fn accept(
             () = &mut shutdown => break,
             Some(_) = connections.join_next() => {}
             (slot, accepted) = next => match accepted {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     let (tls, router, stopping) = (tls.clone(), router.clone(), stopping.clone());
                     connections.spawn(async move {
                         let whole = Duration::from_secs(limits.connection_s);
-                        let _ = timeout(whole, connection(stream, tls, router, limits, stopping)).await;
+                        let _ = timeout(whole, connection(stream, peer, tls, router, limits, stopping)).await;
                         drop(slot);
                     });
                 }
@@ -106,6 +106,7 @@ async fn accept(
 
 async fn connection(
     stream: TcpStream,
+    peer: SocketAddr,
     tls: TlsAcceptor,
     router: Router,
     limits: Limits,
@@ -117,7 +118,8 @@ async fn connection(
         return;
     };
     let requests = AtomicU32::new(0);
-    let service = service_fn(|request: hyper::Request<hyper::body::Incoming>| {
+    let service = service_fn(|mut request: hyper::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(routes::Peer(peer.ip()));
         let count = requests.fetch_add(1, Ordering::Relaxed) + 1;
         let router = router.clone();
         async move {

@@ -15,6 +15,7 @@ use crate::{
     config::Config,
     event::Event,
     files::{self, DirLock, LEDGER, MODELS, RELEASE_KEY, WRAP_KEY},
+    head::HeadKey,
     index::Index,
     keystore::{Kek, Stored, file_name},
     ledger::{Entry, Head, Ledger},
@@ -46,7 +47,7 @@ impl Store {
             ));
         }
         let mut index = Index::default();
-        let ledger = Ledger::open(&dir.join(LEDGER), now, &mut |entry| index.apply(entry))?;
+        let ledger = Ledger::open(&dir.join(LEDGER), &HeadKey::load(dir)?, now, &mut |entry| index.apply(entry))?;
         let mut models = BTreeMap::new();
         for (version, import) in index.imports() {
             let stored = read_model(dir, &import.uid, &import.file_sha256)?;

@@ -14,7 +14,7 @@ use std::{
 use support::{Client, make, start};
 use vouchsafe_attestation::UnixTime;
 use vouchsafe_broker::{
-    admin,
+    HeadKey, admin,
     event::Event,
     ledger::{self, Ledger},
 };
@@ -30,9 +30,9 @@ fn child(test: &str, dir: &Path) -> Command {
 
 #[test]
 fn every_line_that_was_acknowledged_survives_kill_9() {
-    let at = UnixTime(1_795_254_000);
+    let (at, key) = (UnixTime(1_795_254_000), HeadKey::derive(&[7; 32]).unwrap());
     if let Some(dir) = std::env::var_os(CHILD) {
-        let mut ledger = Ledger::open(&Path::new(&dir).join("ledger.jsonl"), at, &mut |_| {}).unwrap();
+        let mut ledger = Ledger::open(&Path::new(&dir).join("ledger.jsonl"), &key, at, &mut |_| {}).unwrap();
         let mut out = std::io::stdout();
         loop {
             let entry = ledger.append(Event::FloorRaised { model: "m".repeat(60), sequence: 1 }, at).unwrap();
@@ -41,6 +41,7 @@ fn every_line_that_was_acknowledged_survives_kill_9() {
     }
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ledger.jsonl");
+    drop(Ledger::create(&path, &key).unwrap());
     let mut acknowledged = 0;
     for round in 0..6 {
         let mut process = child("every_line_that_was_acknowledged_survives_kill_9", dir.path()).spawn().unwrap();
@@ -55,9 +56,9 @@ fn every_line_that_was_acknowledged_survives_kill_9() {
         process.kill().unwrap();
         process.wait().unwrap();
         let mut replayed = 0;
-        drop(Ledger::open(&path, at, &mut |_| replayed += 1).unwrap());
+        drop(Ledger::open(&path, &key, at, &mut |_| replayed += 1).unwrap());
         assert!(replayed >= acknowledged, "round {round}: {replayed} lines, {acknowledged} acknowledged");
-        assert_eq!(ledger::verify(&path).unwrap().torn_bytes, 0);
+        assert_eq!(ledger::verify(&path, &key).unwrap().torn_bytes, 0);
     }
     assert!(acknowledged >= 120);
 }
@@ -143,7 +144,7 @@ fn the_line_is_synced_before_the_reply_is_written() {
     let dir = tempfile::tempdir().unwrap();
     let trace = dir.path().join("trace");
     let traced = Command::new("strace")
-        .args(["-f", "-s", "600", "-e", "trace=pwrite64,fdatasync,sendto,sendmsg,write,writev", "-o"])
+        .args(["-f", "-s", "600", "-e", "trace=pwrite64,fdatasync,fsync,rename,sendto,sendmsg,write,writev", "-o"])
         .arg(&trace)
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", "the_line_is_synced_before_the_reply_is_written", "--nocapture"])
@@ -166,6 +167,10 @@ fn the_line_is_synced_before_the_reply_is_written() {
     let written = calls.iter().position(|c| c.contains("pwrite64(") && c.contains(r#"\"event\":\"refused\""#)).unwrap();
     let synced =
         calls[written..].iter().position(|c| c.contains("fdatasync") && c.trim_end().ends_with("= 0")).unwrap();
+    let synced = written + synced;
+    let head = calls[synced..].iter().position(|c| c.contains("rename(") && c.contains("/head\"")).unwrap();
+    let head = synced + head;
+    let head = head + calls[head..].iter().position(|c| c.contains("fsync") && c.trim_end().ends_with("= 0")).unwrap();
     // The reply's bytes on the TLS socket: everything but the log on descriptors 1 and 2.
     let reply = |c: &&str| {
         ["sendto(", "sendmsg(", "writev(", "write("].iter().any(|s| c.contains(s))
@@ -173,6 +178,6 @@ fn the_line_is_synced_before_the_reply_is_written() {
             && !c.contains("write(2,")
             && !c.contains("\\1\\0\\0\\0\\0\\0\\0\\0\", 8)")
     };
-    assert!(!calls[written..written + synced].iter().any(reply), "a reply before the sync");
-    assert!(calls[written + synced..].iter().any(reply), "and the reply after it");
+    assert!(!calls[written..head].iter().any(reply), "a reply before line and head are durable");
+    assert!(calls[head..].iter().any(reply), "and the reply after them");
 }

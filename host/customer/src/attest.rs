@@ -82,6 +82,9 @@ pub(crate) fn appraise_session(
         .into_parts()
         .map_err(|_| invalid("the evidence or its collateral is larger than it can be"))?;
     let authentic = verify(&evidence, &collateral, policy.anchors(), at)?;
+    if record.tee != authentic.tee() {
+        return Err(invalid("the evidence is of another technology than the answer says"));
+    }
     let expected = Expected::Session {
         nonce: &record.nonce,
         ekm: &record.ekm,

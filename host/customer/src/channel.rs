@@ -48,7 +48,15 @@ pub(crate) async fn open(
     address: &str,
     options: &ConnectOptions,
 ) -> Result<(TlsStream<TcpStream>, ChannelFacts), CustomerError> {
-    let tcp = within("connect", options.connect_timeout, TcpStream::connect(address))
+    let resolve = within("look up the host's name", options.connect_timeout, tokio::net::lookup_host(address)).await?;
+    // A failure of the resolver has no kind of its own.
+    let addresses: Vec<_> = resolve
+        .map_err(|_| CustomerError::Network {
+            step: "look up the host's name",
+            kind: std::io::ErrorKind::HostUnreachable,
+        })?
+        .collect();
+    let tcp = within("connect", options.connect_timeout, TcpStream::connect(&addresses[..]))
         .await?
         .map_err(|e| CustomerError::Network { step: "connect", kind: e.kind() })?;
     tcp.set_nodelay(true).map_err(|e| CustomerError::Network { step: "connect", kind: e.kind() })?;

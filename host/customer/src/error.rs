@@ -131,6 +131,12 @@ impl CustomerError {
             Self::Peer { code, .. } => match *code {
                 "REATTEST" => "The service is changing its model; try again in a moment.",
                 "LEASE_LAPSED" => "The vendor's lease has ended; the operator must renew it.",
+                "MODEL_UNKNOWN" => "`vouchsafe verify` prints which models it serves.",
+                "INPUT_UNKNOWN" | "INPUT_MISSING" | "INPUT_REPEATED" | "INPUT_DTYPE" | "INPUT_SHAPE"
+                | "INPUT_NOT_FINITE" | "BATCH_TOO_LARGE" => {
+                    "Compare the request with the model's inputs: the service describes them under /v2/models/MODEL."
+                }
+                "PEER_STATUS" => "Does a Vouchsafe enclave answer at this address, or a broker or another service?",
                 _ => "The service refused; its operator can tell why.",
             },
             Self::Receipt { code, .. } => match *code {
@@ -154,6 +160,7 @@ impl CustomerError {
                     "Listen on 127.0.0.1, [::1] or unix:PATH: what reaches the proxy is not encrypted."
                 }
                 "ADDRESS_INVALID" => "Write it as HOST:PORT.",
+                "MODEL_NOT_CLAIMED" => "`vouchsafe verify` prints which models the enclave serves.",
                 "INPUT_INVALID" => "Give {\"inputs\": [...]} or {\"rows\": [[...], ...]}.",
                 _ => "See --help.",
             },
@@ -223,6 +230,8 @@ fn peer_exit(code: &str, status: u16) -> u8 {
 impl fmt::Display for CustomerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            // Status 3: the evidence may well be genuine, but what proves it is missing, stale or not yet in force.
+            Self::Verify(error) if error.exit() == 3 => write!(f, "the evidence cannot be verified: {error}"),
             Self::Verify(error) => write!(f, "the evidence is not genuine: {error}"),
             Self::Refused(refusal) => refusal.fmt(f),
             Self::Network { step, kind } => write!(f, "the network failed ({step}): {kind}"),

@@ -74,21 +74,44 @@ fn shape(input: &Value, rows: &[Vec<Value>]) -> Result<Vec<u64>, CustomerError> 
     Ok(shape)
 }
 
-/// The outputs of an answer, one line a row.
+/// The outputs of an answer: a table with one line a row; outputs with another number of rows follow in their own.
 #[must_use]
 pub fn outputs_text(answer: &Value) -> String {
+    let outputs = answer.get("outputs").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let mut columns: Vec<(String, Vec<String>)> = outputs.iter().map(column).collect();
     let mut text = String::new();
-    for output in answer.get("outputs").and_then(Value::as_array).into_iter().flatten() {
-        let name = output.get("name").and_then(Value::as_str).unwrap_or("output");
-        let rows = output.pointer("/shape/0").and_then(Value::as_u64).unwrap_or(1).max(1);
-        let data = output.get("data").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-        let width = data.len().div_ceil(usize::try_from(rows).unwrap_or(usize::MAX)).max(1);
-        for (at, row) in data.chunks(width).enumerate() {
-            let values: Vec<String> = row.iter().map(scalar_text).collect();
-            text.push_str(&format!("{}[{at}] {}\n", printable(name), values.join(" ")));
+    while let Some(rows) = columns.first().map(|(_, rows)| rows.len()) {
+        let (same, other): (Vec<_>, Vec<_>) = columns.into_iter().partition(|(_, r)| r.len() == rows);
+        columns = other;
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        let numbers = ("row".to_owned(), (0..rows).map(|n| n.to_string()).collect());
+        let table: Vec<(String, Vec<String>)> = std::iter::once(numbers).chain(same).collect();
+        let widths: Vec<usize> = table
+            .iter()
+            .map(|(name, rows)| rows.iter().chain([name]).map(|cell| cell.chars().count()).max().unwrap_or(0))
+            .collect();
+        for at in 0..=rows {
+            let cell =
+                |(name, rows): &(String, Vec<String>)| at.checked_sub(1).map_or(name.clone(), |n| rows[n].clone());
+            let cells: Vec<String> =
+                table.iter().zip(&widths).map(|(c, width)| format!("{:<width$}", cell(c))).collect();
+            text.push_str(cells.join("  ").trim_end());
+            text.push('\n');
         }
     }
     text
+}
+
+/// One output: its name, and its values row by row.
+fn column(output: &Value) -> (String, Vec<String>) {
+    let name = output.get("name").and_then(Value::as_str).unwrap_or("output");
+    let rows = output.pointer("/shape/0").and_then(Value::as_u64).unwrap_or(1).max(1);
+    let data = output.get("data").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let width = data.len().div_ceil(usize::try_from(rows).unwrap_or(usize::MAX)).max(1);
+    let row = |row: &[Value]| row.iter().map(scalar_text).collect::<Vec<_>>().join(" ");
+    (printable(name), data.chunks(width).map(row).collect())
 }
 
 fn scalar_text(value: &Value) -> String {
@@ -148,7 +171,13 @@ mod tests {
 
     #[test]
     fn outputs_are_printed_row_by_row_without_control_characters() {
-        let answer = json!({"outputs": [{"name": "p\u{1b}", "shape": [2, 2], "data": [0.1, 0.9, 0.8, 0.2]}]});
-        assert_eq!(outputs_text(&answer), "p\u{fffd}[0] 0.1 0.9\np\u{fffd}[1] 0.8 0.2\n");
+        let answer = json!({"outputs": [
+            {"name": "label", "shape": [2], "data": [1, 0]},
+            {"name": "p\u{1b}", "shape": [2, 2], "data": [0.1, 0.9, 0.8, 0.2]},
+            {"name": "sum", "shape": [1], "data": [7]},
+        ]});
+        let table = "row  label  p\u{fffd}\n0    1      0.1 0.9\n1    0      0.8 0.2\n\nrow  sum\n0    7\n";
+        assert_eq!(outputs_text(&answer), table);
+        assert_eq!(outputs_text(&json!({})), "");
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     attest::{Attested, attest},
     channel::ChannelFacts,
     line::Line,
+    receipt::model_of,
 };
 
 /// A live TLS connection, its peer's appraised evidence, and the right to send on it. It never connects again:
@@ -45,8 +46,8 @@ impl Pinned {
     /// connection; when the service answers `REATTEST`, evidence is renewed and the request is sent once more.
     ///
     /// # Errors
-    /// `PEER_*`, `REATTEST` when the second answer asks again, and every code of verification and appraisal. After
-    /// any error but `PATH_REFUSED` the connection is closed.
+    /// `MODEL_NOT_CLAIMED` before anything is sent; `PEER_*`, `REATTEST` when the second answer asks again, and every
+    /// code of verification and appraisal. After any other error than `MODEL_NOT_CLAIMED` the connection is closed.
     pub async fn send(&mut self, request: Request<Bytes>) -> Result<Response<Bytes>, CustomerError> {
         if self.evidence_age_s() > self.policy.max_evidence_age_s() {
             self.reattest().await?;
@@ -190,11 +191,19 @@ impl Pinned {
         self.line.is_open()
     }
 
+    /// Data goes only to a model that the evidence in force names: after a renewal it may be another list.
     async fn exchange(&mut self, request: Request<Bytes>) -> Result<Response<Bytes>, CustomerError> {
+        if let Some(model) = model_of(request.uri().path())
+            && self.claims().and_then(|claims| claims.model(model)).is_none()
+        {
+            return Err(NOT_CLAIMED);
+        }
         self.line.exchange(request, "request", self.options.request_timeout, self.options.max_response_bytes).await
     }
 }
 
+const NOT_CLAIMED: CustomerError =
+    CustomerError::usage("MODEL_NOT_CLAIMED", "the evidence does not name this model, so no data was sent to it");
 const BAD_MODEL: CustomerError = CustomerError::usage("INPUT_INVALID", "this is not a name that a model can have");
 
 /// A 200 with JSON, or the service's refusal.
@@ -231,9 +240,9 @@ const KNOWN_PEER_CODES: [&str; 30] = [
     "HEADER_INVALID",
     "INPUT_DATA",
     "INPUT_DTYPE",
-    "INPUT_DUPLICATE",
     "INPUT_MISSING",
     "INPUT_NOT_FINITE",
+    "INPUT_REPEATED",
     "INPUT_SHAPE",
     "INPUT_UNKNOWN",
     "JSON_INVALID",

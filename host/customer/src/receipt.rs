@@ -5,7 +5,7 @@ mod ask;
 mod kept;
 
 pub use ask::{Answer, Receipted};
-pub(crate) use ask::{is_inference, salt_of};
+pub(crate) use ask::{is_inference, model_of, salt_of};
 pub use kept::{Bodies, BodiesVerdict, Body, RECEIPT_PROVES_NO_TIME, ReceiptVerdict, verify_receipt};
 
 use hyper::header::{HeaderMap, HeaderName};

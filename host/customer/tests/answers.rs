@@ -67,6 +67,18 @@ async fn a_service_that_proves_itself_gets_requests_and_every_verdict_says_simul
 }
 
 #[tokio::test]
+async fn data_for_a_model_that_the_evidence_does_not_name_never_leaves() {
+    let (enclave, mut pinned) = start!(1, 3600);
+    for path in ["/v2/models/other/infer", "/v2/models/other/versions/1/infer"] {
+        let request = Request::builder().method(Method::POST).uri(path).body(Bytes::from_static(b"secret")).unwrap();
+        assert_eq!(pinned.send(request).await.unwrap_err().code(), "MODEL_NOT_CLAIMED");
+    }
+    assert_eq!(enclave.counts(), (1, 1, 0), "nothing but the attestation was heard");
+    // Control: the same connection still carries data to the model that is named.
+    assert!(pinned.send(post(b"{}")).await.unwrap().status().is_success());
+}
+
+#[tokio::test]
 async fn rows_become_a_request_with_the_models_own_words() {
     let (enclave, mut pinned) = start!(1, 3600);
     let input = InferInput::parse(br#"{"rows": [[1, 2], [3, 4]]}"#).unwrap();
@@ -284,7 +296,7 @@ async fn a_refused_request_has_no_receipt_and_its_code_is_the_services() {
     let (_enclave, mut pinned) = start!(1, 3600);
     let odd = Request::builder().method(Method::POST).uri("/v2/models/other/infer").body(Bytes::new()).unwrap();
     let error = pinned.infer_with_receipt(odd).await.err().unwrap();
-    assert_eq!(error.code(), "RECEIPT_STATEMENT_MISMATCH", "a receipt for another model than was asked");
+    assert_eq!(error.code(), "MODEL_NOT_CLAIMED", "a model that the evidence does not name");
     let mut packed = post(b"{}");
     packed.headers_mut().insert("content-encoding", "gzip".parse().unwrap());
     assert_eq!(pinned.infer_with_receipt(packed).await.err().unwrap().code(), "INPUT_INVALID");

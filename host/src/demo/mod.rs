@@ -92,10 +92,12 @@ pub fn run(args: Args, json: bool) -> Outcome {
 }
 
 fn closing(world: &World, kept: bool, seconds: f64, attacks: usize) {
-    println!("\nDone in {seconds:.1} s: the story and {attacks} attacks, every one refused. Try next:");
+    let played = if attacks == 0 { String::new() } else { format!(", and {attacks} attacks, every one refused") };
+    println!("\nDone in {seconds:.1} s: the story{played}. Try next:");
     if kept {
-        println!("  less {}                     # the page for a privacy officer", world.at("customer/report.md"));
-        println!("  vouchsafe package show {}", world.at("operator/models/".to_owned().as_str()) + &world.model.id);
+        let package = world.dir.join("operator/models").join(&world.model.id);
+        println!("  less {}", world.at("customer/report.md"));
+        println!("  vouchsafe package show {} --vendor-key {}", package.display(), world.at("vendor/manifest.key.pub"));
         println!("  vouchsafe broker ledger show {}", world.at("broker/state"));
     } else {
         println!("  vouchsafe demo --keep demo-world        # and read what each role holds");

@@ -82,13 +82,8 @@ impl Programs {
             return Ok(answer.json);
         }
         let field = |name| answer.json.get(name).and_then(Value::as_str).unwrap_or("no word");
-        let fact = format!(
-            "{} ended with status {}: {} [{}]",
-            label(program, args),
-            answer.exit,
-            field("fact"),
-            field("code")
-        );
+        let step = label(program, args).replacen("vouchsafe-", "vouchsafe ", 1);
+        let fact = format!("`{step}` ended with status {}: {} [{}]", answer.exit, field("fact"), field("code"));
         Err(Failure::new("DEMO_STEP", 10, fact, "run with --keep DIR and read DIR/logs"))
     }
 
@@ -131,7 +126,7 @@ impl Programs {
 
 fn label<S: AsRef<OsStr>>(program: &Path, args: &[S]) -> String {
     let words = args.iter().filter_map(|a| a.as_ref().to_str()).take(2);
-    let words = words.filter(|w| w.bytes().all(|b| b.is_ascii_lowercase() || b == b'-') && !w.starts_with('-'));
+    let words = words.take_while(|w| w.bytes().all(|b| b.is_ascii_lowercase() || b == b'-') && !w.starts_with('-'));
     let program = program.file_name().and_then(OsStr::to_str).unwrap_or("program");
     std::iter::once(program).chain(words).collect::<Vec<_>>().join("-")
 }

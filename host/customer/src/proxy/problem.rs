@@ -15,6 +15,7 @@ use crate::CustomerError;
 /// The answer that a local client gets for `error`. `mode` is the policy's.
 pub(super) fn problem(error: &CustomerError, mode: &str) -> Response<Full<Bytes>> {
     let status = match error {
+        CustomerError::Usage { code: "MODEL_NOT_CLAIMED", .. } => StatusCode::NOT_FOUND,
         CustomerError::Usage { .. } => StatusCode::BAD_REQUEST,
         CustomerError::Local { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         _ => StatusCode::BAD_GATEWAY,

@@ -118,7 +118,7 @@ const fn missing() -> CustomerError {
 }
 
 /// The model in `/v2/models/{model}/infer` or `/v2/models/{model}/versions/{version}/infer`.
-fn model_of(path: &str) -> Option<&str> {
+pub(crate) fn model_of(path: &str) -> Option<&str> {
     let mut parts = path.strip_prefix("/v2/models/")?.split('/');
     let model = parts.next()?;
     match (parts.next()?, parts.next(), parts.next(), parts.next()) {

@@ -1,0 +1,188 @@
+//! Turns the descriptor of ONNX Runtime's library into one that is known to be the measured one, and cannot change any more.
+//! It trusts the own report and this very program: a host that runs another program under simulation is not noticed here.
+
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
+
+use ring::digest::{Context, SHA384};
+use rustix::fs::{SealFlags, fcntl_get_seals};
+use vouchsafe_attestation::process::process_measurement;
+
+use crate::device::Words;
+use crate::engine::ORT_VERSION;
+use crate::error::EnclaveError;
+
+/// The library's symbols carry its version: `OrtGetApiBase@@VERS_1.24.4`.
+const VERSION_NODE: &[u8] = b"\0VERS_1.";
+/// A version node is shorter than this.
+const LONGEST_NODE: usize = 64;
+/// So much of a file is hashed at a time.
+const PIECE: usize = 1 << 20;
+
+/// The library: sealed, hashed, of the supported version. Kept open for as long as it may be loaded.
+pub struct Library {
+    file: File,
+    sha384: [u8; 48],
+}
+
+impl Library {
+    /// Demands that nobody can change the file any more, and reads it once.
+    ///
+    /// # Errors
+    /// `MEASUREMENT_MISMATCH` when it can change, `ORT_VERSION`, `ORT_LOAD`.
+    pub fn read(descriptor: OwnedFd) -> Result<Self, EnclaveError> {
+        is_sealed(&descriptor)?;
+        let file = File::from(descriptor);
+        let mut version = Version::new();
+        let sha384 = sha384(&file, |piece| version.read(piece)).map_err(|_| EnclaveError::OrtLoad)?;
+        if version.found.as_deref() != Some(ORT_VERSION.as_bytes()) {
+            return Err(EnclaveError::OrtVersion);
+        }
+        Ok(Self { file, sha384 })
+    }
+
+    /// Compares this program and this library with what the own report says was measured.
+    ///
+    /// # Errors
+    /// `MEASUREMENT_MISMATCH`, `SYSTEM`.
+    pub fn is_measured(&self, words: Words, measurement: &[u8; 48]) -> Result<(), EnclaveError> {
+        // The file that this process was made of, whatever has become of its path.
+        let program = File::open("/proc/self/exe").and_then(|program| sha384(&program, |_| ()));
+        let program = program.map_err(|_| EnclaveError::System("read the own program"))?;
+        if process_measurement(words.tee, words.mode, &program, &self.sha384) != *measurement {
+            return Err(EnclaveError::MeasurementMismatch("program and library are not what was measured"));
+        }
+        Ok(())
+    }
+
+    /// Where the dynamic linker finds the very descriptor that was read.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
+    }
+}
+
+fn is_sealed(descriptor: impl AsFd) -> Result<(), EnclaveError> {
+    let all = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+    match fcntl_get_seals(descriptor) {
+        Ok(seals) if seals.contains(all) => Ok(()),
+        _ => Err(EnclaveError::MeasurementMismatch("the library can still be changed")),
+    }
+}
+
+/// The digest of a whole file, read from its start whatever the descriptor's offset; every piece is shown to `see`.
+fn sha384(file: &File, mut see: impl FnMut(&[u8])) -> std::io::Result<[u8; 48]> {
+    let mut context = Context::new(&SHA384);
+    let (mut buffer, mut at) = (vec![0; PIECE], 0);
+    loop {
+        let piece = match file.read_at(&mut buffer, at) {
+            Ok(0) => break,
+            Ok(count) => buffer.get(..count).unwrap_or_default(),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        context.update(piece);
+        see(piece);
+        at += piece.len() as u64;
+    }
+    let mut digest = [0; 48];
+    digest.copy_from_slice(context.finish().as_ref());
+    Ok(digest)
+}
+
+/// Looks for the first version node in pieces; a node may lie across two.
+struct Version {
+    carried: Vec<u8>,
+    found: Option<Vec<u8>>,
+}
+
+impl Version {
+    fn new() -> Self {
+        Self { carried: Vec::new(), found: None }
+    }
+
+    fn read(&mut self, piece: &[u8]) {
+        if self.found.is_some() {
+            return;
+        }
+        self.carried.extend_from_slice(piece);
+        self.found = version_of(&self.carried).map(<[u8]>::to_vec);
+        let keep = self.carried.len().saturating_sub(LONGEST_NODE);
+        self.carried.drain(..keep);
+    }
+}
+
+/// The version in the library's symbol version node.
+fn version_of(library: &[u8]) -> Option<&[u8]> {
+    let at = library.windows(VERSION_NODE.len()).position(|w| w == VERSION_NODE)?;
+    let word = library.get(at + b"\0VERS_".len()..)?;
+    word.get(..word.iter().position(|b| *b == 0)?)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use rustix::fs::{MemfdFlags, fcntl_add_seals, memfd_create};
+    use std::io::Write as _;
+    use vouchsafe_attestation::lp;
+    use vouchsafe_attestation::{Mode, Tee};
+
+    const WORDS: Words = Words { tee: Tee::SevSnp, mode: Mode::Simulation };
+    const NODE: &[u8] = b"..\0VERS_1.24.4\0";
+
+    /// A copy in memory under these seals.
+    pub(crate) fn memory_file(bytes: &[u8], seals: SealFlags) -> OwnedFd {
+        let mut file = File::from(memfd_create("library", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap());
+        file.write_all(bytes).unwrap();
+        fcntl_add_seals(&file, seals).unwrap();
+        file.into()
+    }
+
+    /// A copy in memory that nobody can change.
+    pub(crate) fn sealed(bytes: &[u8]) -> OwnedFd {
+        memory_file(bytes, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)
+    }
+
+    #[test]
+    fn the_version_is_read_from_the_symbols_wherever_a_piece_ends() {
+        assert_eq!(version_of(b"..\0VERS_1.24.4\0GLIBC"), Some(&b"1.24.4"[..]));
+        assert_eq!(version_of(b"..\0VERS_1.23.0\0"), Some(&b"1.23.0"[..]));
+        assert_eq!((version_of(b"\0VERS_1.24.4"), version_of(b"nothing")), (None, None));
+        let long = [vec![b'x'; 100], NODE.to_vec(), vec![b'y'; 100]].concat();
+        for cut in 0..long.len() {
+            let mut version = Version::new();
+            version.read(&long[..cut]);
+            version.read(&long[cut..]);
+            assert_eq!(version.found.as_deref(), Some(&b"1.24.4"[..]), "{cut}");
+        }
+    }
+
+    #[test]
+    fn another_version_or_a_file_that_can_change_is_refused_before_it_is_loaded() {
+        assert!(Library::read(sealed(NODE)).is_ok(), "control");
+        assert_eq!(Library::read(sealed(b"\0VERS_1.23.2\0")).err(), Some(EnclaveError::OrtVersion));
+        let changeable = EnclaveError::MeasurementMismatch("the library can still be changed");
+        let lasting = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK;
+        for seals in [SealFlags::empty(), lasting, SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL] {
+            assert_eq!(Library::read(memory_file(NODE, seals)).err().as_ref(), Some(&changeable), "{seals:?}");
+        }
+        let file = tempfile::tempfile().unwrap();
+        assert_eq!(Library::read(file.into()).err(), Some(changeable), "a file on disk");
+    }
+
+    #[test]
+    fn only_the_measured_program_and_library_pass() {
+        let library = Library::read(sealed(NODE)).ok().unwrap();
+        let program = lp::sha384(&std::fs::read("/proc/self/exe").unwrap());
+        let measured = process_measurement(WORDS.tee, WORDS.mode, &program, &lp::sha384(NODE));
+        assert_eq!(library.is_measured(WORDS, &measured), Ok(()));
+        let other_library = process_measurement(WORDS.tee, WORDS.mode, &program, &lp::sha384(b"another"));
+        let other_program = process_measurement(WORDS.tee, WORDS.mode, &[1; 48], &lp::sha384(NODE));
+        for wrong in [other_library, other_program] {
+            let error = library.is_measured(WORDS, &wrong).err().unwrap();
+            assert_eq!((error.code(), error.exit()), ("MEASUREMENT_MISMATCH", 2));
+        }
+    }
+}
