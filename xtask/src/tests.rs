@@ -22,6 +22,9 @@ struct Arguments {
 /// `cargo xtask test [-p CRATE] [--release] [FILTER…]`
 pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<u8, ChoreError> {
     let arguments = Arguments::parse(args)?;
+    let summary_path = workspace.target().join("test-summary.txt");
+    // What an earlier run counted must not be read as this run's.
+    let _ = fs::remove_file(&summary_path);
     let packages = python::packages(workspace)?;
     let programs = build::test_binaries(workspace, arguments.profile)?;
 
@@ -52,7 +55,6 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<u8, ChoreErr
     let passed = ended_well(status)?;
     let summary = report.summary();
     print!("{summary}");
-    let summary_path = workspace.target().join("test-summary.txt");
     fs::write(&summary_path, summary).map_err(ChoreError::file(&summary_path))?;
     if passed { Ok(0) } else { Err(ChoreError::TestsFailed) }
 }
