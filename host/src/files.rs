@@ -4,7 +4,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{Read as _, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::Path,
 };
 
@@ -22,7 +22,8 @@ pub fn read(path: &Path, cap: u64) -> Result<Vec<u8>, Failure> {
         let fact = format!("{} is not a regular file of at most {cap} bytes", path.display());
         return Err(Failure::new("FILE", 9, fact, "name another file"));
     }
-    let mut out = Vec::new();
+    // Sized once: a buffer that grows leaves copies of a key behind.
+    let mut out = Vec::with_capacity(usize::try_from(meta.len()).unwrap_or(0) + 64);
     file.take(cap).read_to_end(&mut out).map_err(|e| Failure::file(path, "read", &e))?;
     Ok(out)
 }
@@ -56,13 +57,24 @@ pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
     })
 }
 
-/// Reads a signing key that `vouchsafe keys` wrote.
+/// Reads a signing key that `vouchsafe keys` wrote. One that others of this machine can read is not used.
 pub fn signing_key(path: &Path) -> Result<Ed25519KeyPair, Failure> {
     let bytes = Zeroizing::new(read(path, 4096)?);
-    Ed25519KeyPair::from_pkcs8(&bytes).map_err(|_| {
+    let key = Ed25519KeyPair::from_pkcs8(&bytes).map_err(|_| {
         let fact = format!("{} is not a signing key of this program", path.display());
         Failure::new("KEY_FILE", 9, fact, "name the file without .pub that `vouchsafe keys` wrote")
-    })
+    })?;
+    let mode = fs::metadata(path).map_err(|e| Failure::file(path, "opened", &e))?.permissions().mode();
+    if mode & 0o077 != 0 {
+        let fact = format!("{} can be read by others than its owner", path.display());
+        return Err(Failure::new(
+            "KEY_FILE_MODE",
+            9,
+            fact,
+            "chmod 600 it, and make a new key if others may have read it",
+        ));
+    }
+    Ok(key)
 }
 
 /// Reads a public key given as text or as the path of a `.pub` file.

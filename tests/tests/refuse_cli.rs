@@ -84,12 +84,15 @@ fn keys_packages_and_brokers() {
         "--out",
         "%c.toml",
     ];
+    std::fs::copy(scene.at("vendor/manifest.key"), scene.at("open.key")).unwrap();
+    std::fs::set_permissions(scene.at("open.key"), std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
     scene.play(&[
         ("control: seal", &seal("%breast-cancer.onnx", "%vendor/manifest.key", "%sealed"), 0, "accepted"),
         ("seal over a package", &seal("%breast-cancer.onnx", "%vendor/manifest.key", "%sealed"), 9, "FILE"),
         ("seal what is no model", &seal("%not.onnx", "%vendor/manifest.key", "%sealed2"), 1, "SEAL_MODEL"),
         ("seal a missing file", &seal("%nothing.onnx", "%vendor/manifest.key", "%sealed2"), 9, "FILE"),
         ("sign with a public key", &seal("%breast-cancer.onnx", "%vendor/manifest.key.pub", "%sealed2"), 9, "KEY_FILE"),
+        ("a signing key that others can read", &seal("%breast-cancer.onnx", "%open.key", "%s3"), 9, "KEY_FILE_MODE"),
         ("a key over a key", &["keys", "%vendor/manifest.key"], 9, "FILE"),
         ("one key in two roles", &config, 1, "CONFIG_INVALID"),
         ("control: a broker", &init("%new", &[]), 0, "accepted"),

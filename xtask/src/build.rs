@@ -92,7 +92,7 @@ fn modified(path: &std::path::Path) -> Option<std::time::SystemTime> {
 fn build(workspace: &Workspace, profile: Profile) -> Result<(), ChoreError> {
     if !workspace.target().join(profile.dir()).join("vouchsafe").is_file() {
         eprintln!(
-            "build: the first build of about 350 crates takes two to four minutes on two cores; later ones take seconds"
+            "build: the first build of about 350 crates takes about five minutes on two cores; later ones take seconds"
         );
     }
     eprintln!("build: 1/2 {ENCLAVE}, the measured program, alone");
