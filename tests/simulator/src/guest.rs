@@ -6,13 +6,17 @@ use std::{
     io::{Read, Write},
     os::{fd::OwnedFd, unix::fs::OpenOptionsExt},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use ring::{
     digest::{Context, SHA384},
     rand::{SecureRandom, SystemRandom},
 };
-use rustix::fs::{MemfdFlags, OFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::{
+    fs::{MemfdFlags, OFlags, SealFlags, fcntl_add_seals, memfd_create},
+    io::Errno,
+};
 use serde::Deserialize;
 use vouchsafe_attestation::{Mode, Tee, encoding::serde_hex};
 use vouchsafe_measurement::process_measurement;
@@ -21,6 +25,9 @@ use crate::{SimulatorError, report::ReportFields, root::Root};
 
 /// The largest file of a guest.
 const MAX_GUEST_FILE: u64 = 1 << 30;
+
+const SEAL_TRIES: u32 = 50;
+const SEAL_PAUSE: Duration = Duration::from_millis(40);
 
 /// What the launcher asks for.
 #[derive(Debug, Deserialize)]
@@ -118,10 +125,22 @@ fn seal_copy(path: &Path, what: &'static str, name: &str) -> Result<(OwnedFd, [u
     if total == 0 || total > MAX_GUEST_FILE {
         return Err(SimulatorError::GuestFileShape(what));
     }
-    fcntl_add_seals(&copy, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL).map_err(memory)?;
+    seal(&copy).map_err(memory)?;
     let mut digest = [0; 48];
     digest.copy_from_slice(context.finish().as_ref());
     Ok((OwnedFd::from(copy), digest))
+}
+
+/// Seals for good. The kernel answers EBUSY while something of its own (reclaim, compaction) still holds a page, which passes.
+fn seal(copy: &File) -> Result<(), Errno> {
+    let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+    for _ in 0..SEAL_TRIES {
+        match fcntl_add_seals(copy, seals) {
+            Err(Errno::BUSY) => std::thread::sleep(SEAL_PAUSE),
+            other => return other,
+        }
+    }
+    fcntl_add_seals(copy, seals)
 }
 
 #[cfg(test)]
