@@ -5,7 +5,8 @@
 #   docker run --rm vouchsafe verify --help
 #
 # Both base images are arguments: name them by digest for a release. The first needs Rust 1.95, a C compiler and Python 3
-# with pip; the second needs glibc of the same Debian release or newer.
+# with pip; the second needs glibc of the same Debian release or newer. Tried with buildah on bases given as arguments;
+# `docker build` with the default bases has not been run.
 ARG BUILD_BASE=rust:1.95-bookworm
 ARG RUN_BASE=debian:bookworm-slim
 
