@@ -9,7 +9,7 @@ use crate::{
     Mode, VerifyError, lp,
     snp::{
         Product,
-        chain::{Ca, Roots},
+        chain::{Asvk, Ca, Roots},
         x509::Certificate,
     },
 };
@@ -27,10 +27,16 @@ pub(crate) const SIMULATED_MARKER: ObjectIdentifier = ObjectIdentifier::new_unwr
 pub const SIMULATED_ARK_NAME: &str = "ARK-SIM";
 /// Common name of a simulated signing authority.
 pub const SIMULATED_ASK_NAME: &str = "ASK-SIM";
-/// Common name of a simulated leaf.
+/// Common name of a simulated authority of loaded keys; its certificate comes with the evidence.
+pub const SIMULATED_ASVK_NAME: &str = "ASVK-SIM";
+/// Common name of a simulated leaf of a chip's own key.
 pub const SIMULATED_LEAF_NAME: &str = "SEV-SIM";
+/// Common name of a simulated leaf of a loaded key.
+pub const SIMULATED_VLEK_NAME: &str = "VLEK-SIM";
+/// Common name of a simulated root of TDX.
+pub const SIMULATED_TDX_ROOT_NAME: &str = "SGX-ROOT-SIM";
 
-/// Cap of a simulated root file: two RSA-4096 certificates take 5 KiB.
+/// Cap of a simulated root file: two RSA-4096 certificates and one of P-256 take 6 KiB.
 const MAX_BUNDLE: usize = 32 * 1024;
 
 /// A compiled-in authority and the SHA-256 of its DER.
@@ -76,11 +82,28 @@ const HARDWARE: [(Product, Pinned, Pinned); 3] = [
     ),
 ];
 
+/// Intel's SGX root, which is TDX's too, as its provisioning service publishes it; the crate `dcap-qvl` carries the same.
+const INTEL: Pinned = Pinned {
+    pem: include_str!("../anchors/intel_sgx_root.pem"),
+    sha256: digest("44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3"),
+};
+
+/// SHA-256 of the DER of each product's ASVK (AMD 57230, `/vlek/v1/{product}/cert_chain`). The certificate itself comes with the evidence.
+const fn asvk(product: Product) -> [u8; 32] {
+    match product {
+        Product::Milan => digest("c5e081f59b7efab1fe2f8b505e159704e72f29cab7ef7cf628a05a42439082f5"),
+        Product::Genoa => digest("197e610743a917d6b9bb982a5a9226ccc0a15b611be0619e626aca9151457372"),
+        Product::Turin => digest("104e10a8bd060a3c20a434261a57d0588fd65a88915b4f65b08bdecaf8df1a3c"),
+    }
+}
+
 /// The roots that a relying party believes, all of one mode.
 #[derive(Debug, Clone)]
 pub struct Anchors {
     mode: Mode,
+    id: [u8; 32],
     roots: Result<Arc<[Roots]>, VerifyError>,
+    tdx: Result<Arc<[u8]>, VerifyError>,
 }
 
 impl Anchors {
@@ -89,12 +112,21 @@ impl Anchors {
     /// Should a compiled-in certificate differ from its pin, every verification under these anchors fails (`ANCHOR_PIN`).
     #[must_use]
     pub fn hardware() -> Self {
-        static ROOTS: OnceLock<Result<Arc<[Roots]>, VerifyError>> = OnceLock::new();
-        let roots = ROOTS.get_or_init(|| HARDWARE.iter().map(|(p, ark, ask)| pinned(*p, ark, ask)).collect());
-        Self { mode: Mode::Hardware, roots: roots.clone() }
+        static HARDWARE_ANCHORS: OnceLock<Anchors> = OnceLock::new();
+        HARDWARE_ANCHORS.get_or_init(Self::compiled_in).clone()
     }
 
-    /// A simulated root: a file with two PEM certificates, ARK then ASK, whose SHA-256 the policy names.
+    fn compiled_in() -> Self {
+        let roots = HARDWARE.iter().map(|(product, ark, ask)| pinned(*product, ark, ask)).collect();
+        let tdx = pinned_der(&INTEL).map(Into::into);
+        let mut pins = lp::Transcript::<32>::new("vouchsafe/1 anchors").lp(&INTEL.sha256);
+        for (product, ark, ask) in &HARDWARE {
+            pins = pins.lp(&ark.sha256).lp(&ask.sha256).lp(&asvk(*product));
+        }
+        Self { mode: Mode::Hardware, id: pins.finish(), roots, tdx }
+    }
+
+    /// A simulated root: a file with three PEM certificates, ARK, ASK and the root of TDX, whose SHA-256 the policy names.
     ///
     /// # Errors
     /// `ANCHOR_DIGEST`, `ANCHOR_MALFORMED`, `ANCHOR_NAME`, `ANCHOR_MARKER` or `ANCHOR_SIGNATURE`.
@@ -105,9 +137,10 @@ impl Anchors {
         if lp::sha256(pem_bundle) != *expected_sha256 {
             return Err(VerifyError::AnchorDigest);
         }
-        let (ark, ask) = split_bundle(pem_bundle)?;
-        let (ark, ask) = (parse(&ark)?, parse(&ask)?);
-        for (certificate, name) in [(&ark, SIMULATED_ARK_NAME), (&ask, SIMULATED_ASK_NAME)] {
+        let [ark, ask, tdx] = split_bundle(pem_bundle)?;
+        let (ark, ask, tdx_root) = (parse(&ark)?, parse(&ask)?, parse(&tdx)?);
+        let names = [SIMULATED_ARK_NAME, SIMULATED_ASK_NAME, SIMULATED_TDX_ROOT_NAME];
+        for (certificate, name) in [&ark, &ask, &tdx_root].into_iter().zip(names) {
             if certificate.common_name() != Ok(name) {
                 return Err(VerifyError::AnchorName);
             }
@@ -115,8 +148,20 @@ impl Anchors {
                 return Err(VerifyError::AnchorMarker);
             }
         }
-        let roots = roots(Product::Genoa, &ark, &ask)?;
-        Ok(Self { mode: Mode::Simulation, roots: Ok(Arc::new([roots])) })
+        let roots = roots(Product::Genoa, &ark, &ask, Asvk::Simulated)?;
+        self_signed_p256(&tdx_root)?;
+        Ok(Self { mode: Mode::Simulation, id: *expected_sha256, roots: Ok(Arc::new([roots])), tdx: Ok(tdx.into()) })
+    }
+
+    /// Tells these anchors from others: SHA-256 over the pins compiled in, or of the simulated root's file.
+    #[must_use]
+    pub fn id(&self) -> [u8; 32] {
+        self.id
+    }
+
+    /// The root of TDX, DER.
+    pub(crate) fn tdx_root(&self) -> Result<&[u8], VerifyError> {
+        self.tdx.as_deref().map_err(|error| *error)
     }
 
     /// Which kind of roots these are.
@@ -132,20 +177,21 @@ impl Anchors {
     }
 }
 
-fn pinned(product: Product, ark: &Pinned, ask: &Pinned) -> Result<Roots, VerifyError> {
-    let (ark_der, ask_der) = (pem(ark.pem)?, pem(ask.pem)?);
-    if lp::sha256(&ark_der) != ark.sha256 || lp::sha256(&ask_der) != ask.sha256 {
+fn pinned_der(certificate: &Pinned) -> Result<Vec<u8>, VerifyError> {
+    let der = pem(certificate.pem)?;
+    if lp::sha256(&der) != certificate.sha256 {
         return Err(VerifyError::AnchorPin);
     }
-    let (ark, ask) = (parse(&ark_der)?, parse(&ask_der)?);
-    if ark.extension(SIMULATED_MARKER).is_some() || ask.extension(SIMULATED_MARKER).is_some() {
-        return Err(VerifyError::AnchorMarker);
-    }
-    roots(product, &ark, &ask)
+    Ok(der)
+}
+
+fn pinned(product: Product, ark: &Pinned, ask: &Pinned) -> Result<Roots, VerifyError> {
+    let (ark_der, ask_der) = (pinned_der(ark)?, pinned_der(ask)?);
+    roots(product, &parse(&ark_der)?, &parse(&ask_der)?, Asvk::Pinned(asvk(product)))
 }
 
 /// ARK under itself, ASK under ARK.
-fn roots(product: Product, ark: &Certificate<'_>, ask: &Certificate<'_>) -> Result<Roots, VerifyError> {
+fn roots(product: Product, ark: &Certificate<'_>, ask: &Certificate<'_>, asvk: Asvk) -> Result<Roots, VerifyError> {
     let malformed = |_| VerifyError::AnchorMalformed;
     let key = ark.rsa_key().map_err(malformed)?;
     for certificate in [ark, ask] {
@@ -154,7 +200,17 @@ fn roots(product: Product, ark: &Certificate<'_>, ask: &Certificate<'_>) -> Resu
             return Err(VerifyError::AnchorSignature);
         }
     }
-    Ok(Roots { product, ark: Ca::new(ark).map_err(malformed)?, ask: Ca::new(ask).map_err(malformed)? })
+    Ok(Roots { product, ark: Ca::new(ark).map_err(malformed)?, ask: Ca::new(ask).map_err(malformed)?, asvk })
+}
+
+/// The simulated root of TDX under itself.
+fn self_signed_p256(root: &Certificate<'_>) -> Result<(), VerifyError> {
+    let key = root.p256_key().map_err(|_| VerifyError::AnchorMalformed)?;
+    let issued = root.signed.is_ecdsa_sha256() && root.issuer == root.subject;
+    if !issued || root.signed.verify_p256(key).is_err() {
+        return Err(VerifyError::AnchorSignature);
+    }
+    Ok(())
 }
 
 fn parse(der: &[u8]) -> Result<Certificate<'_>, VerifyError> {
@@ -165,18 +221,17 @@ fn parse(der: &[u8]) -> Result<Certificate<'_>, VerifyError> {
     Ok(certificate)
 }
 
-/// Exactly two certificates and nothing but white space around them.
-fn split_bundle(bundle: &[u8]) -> Result<(Vec<u8>, Vec<u8>), VerifyError> {
+/// Exactly three certificates and nothing but white space around them.
+fn split_bundle(bundle: &[u8]) -> Result<[Vec<u8>; 3], VerifyError> {
     const END: &str = "-----END CERTIFICATE-----";
     let text = core::str::from_utf8(bundle).map_err(|_| VerifyError::AnchorMalformed)?;
     let mut parts = text.split_inclusive(END);
-    let (Some(ark), Some(ask)) = (parts.next(), parts.next()) else {
-        return Err(VerifyError::AnchorMalformed);
-    };
+    let mut next = || parts.next().ok_or(VerifyError::AnchorMalformed).and_then(|part| pem(part.trim()));
+    let certificates = [next()?, next()?, next()?];
     if parts.any(|rest| !rest.trim().is_empty()) {
         return Err(VerifyError::AnchorMalformed);
     }
-    Ok((pem(ark.trim())?, pem(ask.trim())?))
+    Ok(certificates)
 }
 
 fn pem(text: &str) -> Result<Vec<u8>, VerifyError> {
@@ -204,4 +259,33 @@ const fn digest(hex: &str) -> [u8; 32] {
         i += 1;
     }
     out
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "these tests are about the anchors themselves")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_compiled_in_has_its_pin_and_no_marker() {
+        let anchors = Anchors::hardware();
+        assert_eq!((anchors.mode(), anchors.tdx_root().is_ok()), (Mode::Hardware, true));
+        for (product, ark, ask) in &HARDWARE {
+            assert_eq!(anchors.roots(*product).unwrap().product, *product);
+            for certificate in [ark, ask, &INTEL] {
+                let der = pinned_der(certificate).unwrap();
+                assert!(parse(&der).unwrap().extension(SIMULATED_MARKER).is_none());
+            }
+        }
+    }
+
+    #[test]
+    fn a_certificate_that_differs_from_its_pin_is_none() {
+        for (_, ark, ask) in &HARDWARE {
+            for (certificate, other) in [(ark, ask), (ask, ark), (&INTEL, ark)] {
+                let swapped = Pinned { pem: certificate.pem, sha256: other.sha256 };
+                assert_eq!(pinned_der(&swapped), Err(VerifyError::AnchorPin));
+            }
+        }
+    }
 }

@@ -3,7 +3,10 @@
 
 use std::fmt;
 
-use crate::snp::{Product, TcbComponent};
+use crate::{
+    snp::{Product, TcbComponent},
+    tdx::TdxError,
+};
 
 /// Why evidence is not authentic, or why the collateral or anchors needed to decide are missing or stale.
 ///
@@ -14,20 +17,20 @@ pub enum VerifyError {
     // ---- step 0: building the anchors ----
     /// The simulated root file does not have the SHA-256 that the policy names.
     AnchorDigest,
-    /// An anchor file is not two (simulated) or one (compiled-in) PEM certificates of the expected form.
+    /// An anchor file is not three (simulated) or one (compiled-in) PEM certificates of the expected form.
     AnchorMalformed,
     /// A compiled-in anchor differs from its SHA-256 pin.
     AnchorPin,
-    /// A simulated anchor has a common name other than ARK-SIM or ASK-SIM.
+    /// A simulated anchor has a common name other than ARK-SIM, ASK-SIM or SGX-ROOT-SIM, in this order.
     AnchorName,
-    /// A simulated anchor lacks the simulation marker, or a hardware anchor carries it.
+    /// A simulated anchor lacks the simulation marker.
     AnchorMarker,
-    /// An anchor's own signature does not verify under the ARK.
+    /// An anchor's own signature does not verify under the ARK, or under the root of TDX.
     AnchorSignature,
 
     // ---- step 1: sizes ----
-    /// The evidence is of a kind of TEE that this build does not verify.
-    TeeUnsupported,
+    /// The collateral is of another technology than the evidence.
+    CollateralKind,
     /// No leaf certificate was supplied.
     LeafMissing,
     /// The leaf certificate is larger than the cap.
@@ -39,6 +42,12 @@ pub enum VerifyError {
     CrlMissing,
     /// The certificate revocation list is larger than the cap.
     CrlLength {
+        /// Bytes received.
+        actual: usize,
+    },
+
+    /// The certificate of the authority of loaded keys is larger than the cap.
+    AsvkLength {
         /// Bytes received.
         actual: usize,
     },
@@ -98,12 +107,12 @@ pub enum VerifyError {
     LeafNotSimulated,
     /// The leaf's common name is not the one that its root requires.
     LeafName,
-    /// The report is signed by a VLEK, which this build cannot chain.
-    LeafVlekUnsupported,
     /// An extension occurs twice in the leaf.
     LeafExtensionDuplicate,
     /// A required AMD extension is missing from the leaf.
     LeafExtensionMissing,
+    /// A chip's leaf names a provider, or a provider's leaf names a chip.
+    LeafExtensionUnexpected,
     /// An AMD extension of the leaf has a value that is not canonical.
     LeafExtensionValue,
     /// The leaf has a critical extension that this build does not know.
@@ -112,6 +121,8 @@ pub enum VerifyError {
     LeafProduct,
     /// The hardware identifier in the leaf has a wrong length for the product.
     LeafHwid,
+    /// The provider named in a VLEK is empty or holds unprintable characters.
+    LeafCsp,
 
     // ---- step 8: chain ----
     /// The anchors have no root for this product.
@@ -119,17 +130,35 @@ pub enum VerifyError {
         /// The report's product.
         product: Product,
     },
-    /// The leaf's issuer is not the ASK of the product.
+    /// A VLEK came without its authority's certificate.
+    AsvkMissing,
+    /// A VCEK came with an authority for loaded keys.
+    AsvkUnexpected,
+    /// The ASVK is not the one whose SHA-256 is compiled in.
+    AsvkPin,
+    /// The ASVK is not a well-formed DER certificate of the expected shape.
+    AsvkMalformed,
+    /// A simulated ASVK lacks the simulation marker.
+    AsvkMarker,
+    /// The ASVK's common name is not the one that its root requires.
+    AsvkName,
+    /// The ASVK is not signed with RSASSA-PSS and SHA-384.
+    AsvkAlgorithm,
+    /// The ASVK was issued by another authority than the product's ARK.
+    AsvkIssuer,
+    /// The ASVK's signature does not verify under the ARK.
+    AsvkSignature,
+    /// The leaf's issuer is not the ASK (of a VCEK) or ASVK (of a VLEK) of the product.
     LeafIssuer,
-    /// The leaf's signature does not verify under the ASK.
+    /// The leaf's signature does not verify under its issuer.
     LeafSignature,
     /// The leaf is past its end date.
     LeafExpired,
     /// The leaf is not yet in force.
     LeafNotYetValid,
-    /// The ARK or ASK is past its end date.
+    /// The ARK, ASK or ASVK is past its end date.
     AnchorExpired,
-    /// The ARK or ASK is not yet in force.
+    /// The ARK, ASK or ASVK is not yet in force.
     AnchorNotYetValid,
 
     // ---- step 9: crl ----
@@ -147,8 +176,10 @@ pub enum VerifyError {
     CrlExpired,
     /// The revocation list was issued in the future.
     CrlNotYetValid,
-    /// The ASK is revoked.
+    /// The ASK, which issued the VCEK, is revoked.
     AskRevoked,
+    /// The ASVK, which issued the VLEK, is revoked.
+    AsvkRevoked,
 
     // ---- step 10: signature ----
     /// The report's signature does not verify under the leaf's key.
@@ -183,6 +214,15 @@ pub enum VerifyError {
     VmplRange,
     /// A migration agent is bound although the guest policy forbids one.
     ReportIdMa,
+
+    /// Everything about TDX, with steps of its own.
+    Tdx(TdxError),
+}
+
+impl From<TdxError> for VerifyError {
+    fn from(error: TdxError) -> Self {
+        Self::Tdx(error)
+    }
 }
 
 /// Exit status for evidence that is not authentic (DESIGN section 10).
@@ -195,6 +235,9 @@ const RESEND: &str = "ask the peer for fresh evidence; if it happens again the p
 const NEW_CRL: &str = "the machine's operator must fetch the current revocation list of this product from AMD";
 const NEW_LEAF: &str = "the machine's operator must fetch the current leaf certificate of this chip from AMD";
 const POLICY_ROOT: &str = "compare the root file and its SHA-256 with those written in your policy";
+const NEW_ASVK: &str =
+    "the machine's operator must send AMD's own certificate of the authority of loaded keys with a VLEK";
+const REVOKED: &str = "the authority that issued this machine's certificate is revoked: do not use the machine";
 const REINSTALL: &str = "this build is damaged: install it again from a source that you have verified";
 const UPGRADE: &str = "use a newer version of this software, or evidence of a supported kind";
 const CLOCK: &str = "compare this machine's clock with a reliable one, then renew the collateral";
@@ -236,11 +279,12 @@ impl VerifyError {
             E::AnchorName => (0, "ANCHOR_NAME", N, POLICY_ROOT),
             E::AnchorMarker => (0, "ANCHOR_MARKER", N, POLICY_ROOT),
             E::AnchorSignature => (0, "ANCHOR_SIGNATURE", N, POLICY_ROOT),
-            E::TeeUnsupported => (1, "TEE_UNSUPPORTED", N, UPGRADE),
+            E::CollateralKind => (1, "COLLATERAL_KIND", N, RESEND),
             E::LeafMissing => (1, "LEAF_MISSING", C, NEW_LEAF),
             E::LeafLength { .. } => (1, "LEAF_LENGTH", N, RESEND),
             E::CrlMissing => (1, "CRL_MISSING", C, NEW_CRL),
             E::CrlLength { .. } => (1, "CRL_LENGTH", N, RESEND),
+            E::AsvkLength { .. } => (1, "ASVK_LENGTH", N, RESEND),
             E::ReportLength { .. } => (2, "REPORT_LENGTH", N, RESEND),
             E::ReportVersion { .. } => (3, "REPORT_VERSION", N, UPGRADE),
             E::SignatureAlgorithm { .. } => (4, "SIGNATURE_ALGORITHM", N, FORGED),
@@ -263,24 +307,29 @@ impl VerifyError {
                 "the peer is not this simulated root's machine: use a hardware policy for real hardware",
             ),
             E::LeafName => (7, "LEAF_NAME", N, FORGED),
-            E::LeafVlekUnsupported => (
-                7,
-                "LEAF_VLEK_UNSUPPORTED",
-                N,
-                "have the provider use the chip key (VCEK) instead of a loaded key (VLEK)",
-            ),
             E::LeafExtensionDuplicate => (7, "LEAF_EXTENSION_DUPLICATE", N, FORGED),
             E::LeafExtensionMissing => (7, "LEAF_EXTENSION_MISSING", N, FORGED),
+            E::LeafExtensionUnexpected => (7, "LEAF_EXTENSION_UNEXPECTED", N, FORGED),
             E::LeafExtensionValue => (7, "LEAF_EXTENSION_VALUE", N, FORGED),
             E::LeafExtensionCritical => (7, "LEAF_EXTENSION_CRITICAL", N, UPGRADE),
             E::LeafProduct => (7, "LEAF_PRODUCT", N, NEW_LEAF),
             E::LeafHwid => (7, "LEAF_HWID", N, FORGED),
+            E::LeafCsp => (7, "LEAF_CSP", N, FORGED),
             E::AnchorMissing { .. } => (
                 8,
                 "ANCHOR_MISSING",
                 N,
                 "the root named in your policy does not cover this processor: name one that does, or refuse the peer",
             ),
+            E::AsvkMissing => (8, "ASVK_MISSING", C, NEW_ASVK),
+            E::AsvkUnexpected => (8, "ASVK_UNEXPECTED", N, RESEND),
+            E::AsvkPin => (8, "ASVK_PIN", N, NEW_ASVK),
+            E::AsvkMalformed => (8, "ASVK_MALFORMED", N, RESEND),
+            E::AsvkMarker => (8, "ASVK_MARKER", N, FORGED),
+            E::AsvkName => (8, "ASVK_NAME", N, FORGED),
+            E::AsvkAlgorithm => (8, "ASVK_ALGORITHM", N, FORGED),
+            E::AsvkIssuer => (8, "ASVK_ISSUER", N, FORGED),
+            E::AsvkSignature => (8, "ASVK_SIGNATURE", N, FORGED),
             E::LeafIssuer => (8, "LEAF_ISSUER", N, NEW_LEAF),
             E::LeafSignature => (8, "LEAF_SIGNATURE", N, FORGED),
             E::LeafExpired => (8, "LEAF_EXPIRED", C, NEW_LEAF),
@@ -294,12 +343,8 @@ impl VerifyError {
             E::CrlSignature => (9, "CRL_SIGNATURE", N, NEW_CRL),
             E::CrlExpired => (9, "CRL_EXPIRED", C, NEW_CRL),
             E::CrlNotYetValid => (9, "CRL_NOT_YET_VALID", C, CLOCK),
-            E::AskRevoked => (
-                9,
-                "ASK_REVOKED",
-                N,
-                "the authority that issued this machine's certificate is revoked: do not use the machine",
-            ),
+            E::AskRevoked => (9, "ASK_REVOKED", N, REVOKED),
+            E::AsvkRevoked => (9, "ASVK_REVOKED", N, REVOKED),
             E::SignatureInvalid => (10, "SIGNATURE_INVALID", N, RESEND),
             E::SignerKey { .. } => (11, "SIGNER_KEY", N, FORGED),
             E::SignerMasked => (11, "SIGNER_MASKED", N, FORGED),
@@ -315,6 +360,7 @@ impl VerifyError {
             ),
             E::VmplRange => (13, "VMPL_RANGE", N, FORGED),
             E::ReportIdMa => (13, "REPORT_ID_MA", N, FORGED),
+            E::Tdx(error) => error.row(),
         }
     }
 }
@@ -329,15 +375,16 @@ impl fmt::Display for VerifyError {
             E::AnchorName => {
                 f.write_str("a certificate of the simulated root has another name than a simulated one must have")
             }
-            E::AnchorMarker => {
-                f.write_str("the simulation marker is missing from a simulated root, or present in a hardware root")
-            }
-            E::AnchorSignature => f.write_str("a root certificate is not signed by its own root key"),
-            E::TeeUnsupported => f.write_str("this kind of confidential VM cannot be verified by this version"),
+            E::AnchorMarker => f.write_str("the simulation marker is missing from a simulated root"),
+            E::AnchorSignature => f.write_str("a root certificate is not signed by its root's own key"),
+            E::CollateralKind => f.write_str("the collateral is of another technology than the evidence"),
             E::LeafMissing => f.write_str("there is no leaf certificate with the evidence"),
             E::LeafLength { actual } => write!(f, "the leaf certificate has {actual} bytes, which is above the cap"),
             E::CrlMissing => f.write_str("there is no revocation list with the evidence"),
             E::CrlLength { actual } => write!(f, "the revocation list has {actual} bytes, which is above the cap"),
+            E::AsvkLength { actual } => {
+                write!(f, "the certificate of the authority of loaded keys has {actual} bytes, which is above the cap")
+            }
             E::ReportLength { actual } => write!(f, "the report has {actual} bytes instead of 1184"),
             E::ReportVersion { actual } => write!(f, "the report has version {actual}; only 2, 3 and 5 are known"),
             E::SignatureAlgorithm { actual } => {
@@ -363,16 +410,26 @@ impl fmt::Display for VerifyError {
                 f.write_str("the evidence does not carry the simulation marker, but a simulated root is required")
             }
             E::LeafName => f.write_str("the leaf certificate has another name than its root requires"),
-            E::LeafVlekUnsupported => {
-                f.write_str("the report is signed by a loaded key (VLEK), which this version cannot chain")
-            }
             E::LeafExtensionDuplicate => f.write_str("the leaf certificate states an extension twice"),
             E::LeafExtensionMissing => f.write_str("the leaf certificate lacks a required extension"),
+            E::LeafExtensionUnexpected => {
+                f.write_str("the leaf certificate names a chip and a provider, or the one where the other belongs")
+            }
             E::LeafExtensionValue => f.write_str("an extension of the leaf certificate is not encoded canonically"),
             E::LeafExtensionCritical => f.write_str("the leaf certificate has an unknown critical extension"),
             E::LeafProduct => f.write_str("the leaf certificate is for another product than the report"),
             E::LeafHwid => f.write_str("the hardware identifier in the leaf certificate has a wrong length"),
+            E::LeafCsp => f.write_str("the provider named in the leaf certificate is empty or not printable"),
             E::AnchorMissing { product } => write!(f, "the roots do not cover the product {product}"),
+            E::AsvkMissing => f.write_str("there is no certificate of the authority that issues loaded keys (VLEK)"),
+            E::AsvkUnexpected => f.write_str("an authority of loaded keys came with a chip's own key (VCEK)"),
+            E::AsvkPin => f.write_str("the authority of loaded keys is not AMD's for this product"),
+            E::AsvkMalformed => f.write_str("the certificate of the authority of loaded keys is not well-formed"),
+            E::AsvkMarker => f.write_str("the simulation marker is missing from the authority of loaded keys"),
+            E::AsvkName => f.write_str("the authority of loaded keys has another name than its root requires"),
+            E::AsvkAlgorithm => f.write_str("the authority of loaded keys is not signed with RSASSA-PSS and SHA-384"),
+            E::AsvkIssuer => f.write_str("the authority of loaded keys was not issued by the product's root"),
+            E::AsvkSignature => f.write_str("the signature of the authority of loaded keys is wrong"),
             E::LeafIssuer => f.write_str("the leaf certificate was not issued by the product's signing authority"),
             E::LeafSignature => f.write_str("the leaf certificate's signature is wrong"),
             E::LeafExpired => f.write_str("the leaf certificate has expired"),
@@ -387,6 +444,7 @@ impl fmt::Display for VerifyError {
             E::CrlExpired => f.write_str("the revocation list is past its next update"),
             E::CrlNotYetValid => f.write_str("the revocation list was issued in the future"),
             E::AskRevoked => f.write_str("the product's signing authority is revoked"),
+            E::AsvkRevoked => f.write_str("the product's authority of loaded keys is revoked"),
             E::SignatureInvalid => f.write_str("the report's signature is wrong"),
             E::SignerKey { actual } => {
                 write!(f, "the report says that key kind {actual} signed it, which the leaf certificate contradicts")
@@ -403,6 +461,7 @@ impl fmt::Display for VerifyError {
             E::HostRequested => f.write_str("the report was requested by the host, not by the guest"),
             E::VmplRange => f.write_str("the report's privilege level is not 0 to 3"),
             E::ReportIdMa => f.write_str("the report names a migration agent although its guest policy forbids one"),
+            E::Tdx(error) => error.fmt(f),
         }
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod anchors;
 pub mod claims;
+pub mod collateral;
 pub mod dsse;
 pub mod encoding;
 pub mod error;
@@ -14,6 +15,7 @@ pub mod process;
 pub mod receipt;
 pub mod session;
 pub mod snp;
+pub mod tdx;
 pub mod time;
 pub mod verify;
 
@@ -21,8 +23,9 @@ pub use anchors::Anchors;
 pub use claims::Claims;
 pub use encoding::EncodingError;
 pub use error::VerifyError;
-pub use evidence::{Collateral, Evidence, EvidenceEnvelope};
+pub use evidence::{Collateral, Evidence, EvidenceEnvelope, SnpEnvelope, TdxCollateral, TdxEnvelope};
 pub use keys::Ed25519Public;
 pub use mode::{Mode, Tee};
+pub use snp::LeafCache;
 pub use time::UnixTime;
-pub use verify::{Authentic, Step, verify};
+pub use verify::{Authentic, Facts, Step, verify, verify_cached};

@@ -11,8 +11,8 @@ use crate::{
     session::MerklePath,
 };
 
-/// A receipt file longer than this is refused before it is parsed.
-pub const MAX_RECEIPT: usize = 256 * 1024;
+/// A receipt file longer than this is refused before it is parsed: twice the largest attestation answer, which it holds.
+pub const MAX_RECEIPT: usize = 512 * 1024;
 
 /// What the enclave says about one answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

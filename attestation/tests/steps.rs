@@ -5,12 +5,12 @@ mod common;
 
 use common::{
     Genuine, at,
-    forge::{AMD, anchors, anchors_named, bundle, ext, integer, name, oid, pss, seq, sim, tlv},
-    hardware,
+    forge::{AMD, anchors, ec_spki, ext, extensions, integer, name, oid, other_algorithms, pss, seq, sim, tlv},
+    hardware, snp,
 };
+use ring::signature::KeyPair;
 use vouchsafe_attestation::{
     EvidenceEnvelope, Mode, Tee,
-    lp::sha256,
     snp::{LeafKind, Product},
 };
 
@@ -35,15 +35,15 @@ fn refused_at(case: &Genuine, now: &str, step: u8, code: &str) {
 fn a_simulated_machine_is_authentic_and_says_so() {
     let authentic = sim().good().verify(&sim().anchors(), at(NOW)).unwrap();
     assert_eq!((authentic.mode(), authentic.tee()), (Mode::Simulation, Tee::SevSnp));
-    assert_eq!((authentic.product(), authentic.leaf_kind()), (Product::Genoa, LeafKind::Vcek));
-    assert_eq!(authentic.crl().number, 7);
+    assert_eq!((snp(&authentic).product, snp(&authentic).leaf_kind), (Product::Genoa, LeafKind::Vcek));
+    assert_eq!(snp(&authentic).crl.number, 7);
     assert!(authentic.steps().iter().any(|s| s.name == "chain" && s.detail.contains("SIMULATED")));
 }
 
 #[test]
 fn the_envelope_reaches_the_verifier() {
     let Genuine { report, leaf, crl, .. } = sim().good();
-    let (evidence, collateral) = EvidenceEnvelope { report, leaf, crl }.into_parts().unwrap();
+    let (evidence, collateral) = EvidenceEnvelope::sev_snp(report, leaf, crl).into_parts().unwrap();
     let verdict = vouchsafe_attestation::verify(&evidence, &collateral, &sim().anchors(), at(NOW));
     assert_eq!(verdict.unwrap().report_data(), &[0xda; 64]);
 }
@@ -79,13 +79,16 @@ fn step_3_version() {
 fn versions_2_and_3_are_read() {
     let v3 = sim().with_report(|r| r[0] = 3);
     let authentic = v3.verify(&sim().anchors(), at(NOW)).unwrap();
-    assert_eq!((authentic.snp().version, authentic.snp().current_mit_vector), (3, None));
+    assert_eq!((snp(&authentic).report.version, snp(&authentic).report.current_mit_vector), (3, None));
     let v2 = sim().with_report(|r| {
         r[0] = 2;
         r[0x188..0x18b].fill(0);
     });
     let authentic = v2.verify(&sim().anchors(), at(NOW)).unwrap();
-    assert_eq!((authentic.snp().version, authentic.snp().cpuid, authentic.product()), (2, None, Product::Genoa));
+    assert_eq!(
+        (snp(&authentic).report.version, snp(&authentic).report.cpuid, snp(&authentic).product),
+        (2, None, Product::Genoa)
+    );
 }
 
 #[test]
@@ -137,14 +140,41 @@ fn step_7_leaf_shape() {
     refused(&sim().with_leaf(|l| l.serial = tlv(2, &[0x80])), 7, "LEAF_MALFORMED");
     refused(&sim().with_leaf(|l| l.serial = tlv(2, &[0, 0])), 7, "LEAF_MALFORMED");
     refused(&sim().with_leaf(|l| l.not_after = tlv(0x17, b"2701010000Z")), 7, "LEAF_MALFORMED");
+    // Nothing may stand after the last field, in the signed content or around it.
+    refused(&sim().with_leaf(|l| l.tail = integer(0)), 7, "LEAF_MALFORMED");
+    let around = [&good.leaf[4..], &integer(0)].concat();
+    refused(&with(tlv(0x30, &around)), 7, "LEAF_MALFORMED");
+    refused(&sim().with_leaf(|l| l.not_after = [l.not_after.clone(), integer(0)].concat()), 7, "LEAF_MALFORMED");
+    refused(&sim().with_leaf(|l| l.extensions_tag = 0xa2), 7, "LEAF_MALFORMED");
+    refused(&sim().with_leaf(|l| l.subject = tlv(0x31, &l.subject[2..])), 7, "LEAF_MALFORMED");
     // The algorithm outside the signature must be the one inside.
     refused(&sim().with_leaf(|l| l.outer_algorithm = pss(true)), 7, "LEAF_MALFORMED");
-    let plain_rsa = seq(&[oid("1.2.840.113549.1.1.12"), tlv(5, &[])]);
-    let other = |l: &mut common::forge::Cert| {
-        l.algorithm.clone_from(&plain_rsa);
-        l.outer_algorithm.clone_from(&plain_rsa);
+    for algorithm in other_algorithms() {
+        let other = |l: &mut common::forge::Cert| {
+            l.algorithm.clone_from(&algorithm);
+            l.outer_algorithm.clone_from(&algorithm);
+        };
+        refused(&sim().with_leaf(other), 7, "LEAF_ALGORITHM");
+    }
+}
+
+#[test]
+fn step_7_extensions_have_one_spelling() {
+    let with = |change: fn(&mut common::forge::Ext)| sim().with_leaf(|l| change(&mut l.extensions[0]));
+    // DEFAULT FALSE is not written out, TRUE is 0xff, the value is an OCTET STRING, and nothing follows it.
+    refused(&with(|e| e.between = tlv(1, &[0x00])), 7, "LEAF_MALFORMED");
+    refused(&with(|e| e.between = tlv(1, &[0x01])), 7, "LEAF_MALFORMED");
+    refused(&with(|e| e.between = tlv(1, &[])), 7, "LEAF_MALFORMED");
+    refused(&with(|e| e.between = integer(0)), 7, "LEAF_MALFORMED");
+    refused(&with(|e| e.tag = 0x0c), 7, "LEAF_MALFORMED");
+    refused(&with(|e| e.tail = integer(0)), 7, "LEAF_MALFORMED");
+    refused(&with(|e| e.between = tlv(1, &[0xff])), 7, "LEAF_EXTENSION_CRITICAL");
+    // 32 are read, one more is not.
+    let many = |n: usize| {
+        sim().with_leaf(|l| l.extensions.extend((l.extensions.len()..n).map(|i| ext(&format!("1.2.{i}"), vec![]))))
     };
-    refused(&sim().with_leaf(other), 7, "LEAF_ALGORITHM");
+    assert_eq!(many(32).code(&sim().anchors(), at(NOW)), "AUTHENTIC");
+    refused(&many(33), 7, "LEAF_MALFORMED");
 }
 
 #[test]
@@ -167,6 +197,18 @@ fn step_7_leaf_key() {
     let p256 =
         seq(&[seq(&[oid("1.2.840.10045.2.1"), oid("1.2.840.10045.3.1.7")]), tlv(3, &[&[0], &[4; 65][..]].concat())]);
     refused(&sim().with_leaf(|l| l.spki = p256), 7, "LEAF_KEY");
+    // The right point under another curve's name is no key either.
+    let renamed = |l: &mut common::forge::Cert| {
+        l.spki = ec_spki("1.3.132.0.10", sim().vcek.public_key().as_ref());
+    };
+    refused(&sim().with_leaf(renamed), 7, "LEAF_KEY");
+    let behind = |l: &mut common::forge::Cert| l.spki = tlv(0x30, &[&l.spki[2..], &integer(0)].concat());
+    refused(&sim().with_leaf(behind), 7, "LEAF_KEY");
+    let odd_bits = |l: &mut common::forge::Cert| {
+        let unused = l.spki.len() - 98;
+        l.spki[unused] = 1;
+    };
+    refused(&sim().with_leaf(odd_bits), 7, "LEAF_KEY");
     // A point that is not on the curve is no key either, which the signature step finds.
     refused(&sim().with_leaf(|l| l.spki = p384(&[4; 97])), 10, "SIGNATURE_INVALID");
 }
@@ -178,6 +220,25 @@ fn step_7_leaf_name_and_marker() {
     }
     let two_names = [name("SEV-SIM"), name("SEV-SIM")].map(|n| n[2..].to_vec()).concat();
     refused(&sim().with_leaf(|l| l.subject = tlv(0x30, &two_names)), 7, "LEAF_NAME");
+    // A name part has one attribute, an attribute has a type and a text, the text is UTF-8 or printable.
+    let part = |attribute: &[u8]| tlv(0x30, &tlv(0x31, attribute));
+    let common_name = |text: Vec<u8>| seq(&[oid("2.5.4.3"), text]);
+    let sim_name = |tag: u8| common_name(tlv(tag, b"SEV-SIM"));
+    for accepted in [0x0c, 0x13] {
+        let case = sim().with_leaf(|l| l.subject = part(&sim_name(accepted)));
+        assert_eq!(case.code(&sim().anchors(), at(NOW)), "AUTHENTIC");
+    }
+    for refused_name in [
+        part(&sim_name(0x16)),
+        part(&[sim_name(0x0c), sim_name(0x0c)].concat()),
+        part(&common_name([tlv(0x0c, b"SEV-SIM"), tlv(0x0c, b"x")].concat())),
+        part(&common_name(tlv(0x0c, b"SEV-SIM\xff"))),
+        part(&common_name(vec![])),
+        tlv(0x30, &tlv(0x30, &sim_name(0x0c))),
+        tlv(0x30, &[]),
+    ] {
+        refused(&sim().with_leaf(|l| l.subject = refused_name), 7, "LEAF_NAME");
+    }
     let marker = vouchsafe_attestation::anchors::SIMULATED_MARKER_OID;
     refused(&sim().with_leaf(|l| l.drop_extension(marker)), 7, "LEAF_NOT_SIMULATED");
     refused(&sim().with_leaf(|l| l.extension(marker).critical = true), 7, "LEAF_EXTENSION_CRITICAL");
@@ -255,6 +316,30 @@ fn step_8_dates() {
     refused(&later, 8, "LEAF_NOT_YET_VALID");
 }
 
+/// One authority at a time is out of its window while everything else is in force.
+#[test]
+fn step_8_dates_of_each_authority() {
+    let ends = |cert: &mut common::forge::Cert| cert.not_after = tlv(0x17, b"260301000000Z");
+    let begins = |cert: &mut common::forge::Cert| cert.not_before = tlv(0x17, b"260701000000Z");
+    let code = |ark: &common::forge::Cert, ask: &common::forge::Cert| {
+        let anchors = anchors(&sim().bundle(ark, ask)).unwrap();
+        let error = sim().good().verify(&anchors, at(NOW)).unwrap_err();
+        assert_eq!((error.step(), error.exit()), (8, 3));
+        error.code()
+    };
+    let (ark, ask) = (sim().ark_cert(), sim().ask_cert());
+    let changed = |cert: &common::forge::Cert, change: &dyn Fn(&mut common::forge::Cert)| {
+        let mut cert = cert.clone();
+        change(&mut cert);
+        cert
+    };
+    assert_eq!(code(&changed(&ark, &ends), &ask), "ANCHOR_EXPIRED");
+    assert_eq!(code(&ark, &changed(&ask, &ends)), "ANCHOR_EXPIRED");
+    assert_eq!(code(&changed(&ark, &begins), &ask), "ANCHOR_NOT_YET_VALID");
+    assert_eq!(code(&ark, &changed(&ask, &begins)), "ANCHOR_NOT_YET_VALID");
+    assert_eq!(sim().good().code(&sim().anchors(), at(NOW)), "AUTHENTIC");
+}
+
 #[test]
 fn step_9_crl() {
     let good = sim().good();
@@ -265,8 +350,29 @@ fn step_9_crl() {
     refused(&sim().with_crl(|c| c.extensions.clear()), 9, "CRL_MALFORMED");
     refused(&sim().with_crl(|c| c.extensions.push(c.extensions[0].clone())), 9, "CRL_MALFORMED");
     refused(&sim().with_crl(|c| c.next_update = vec![]), 9, "CRL_MALFORMED");
-    let plain_rsa = seq(&[oid("1.2.840.113549.1.1.12"), tlv(5, &[])]);
-    refused(&sim().with_crl(|c| c.algorithm.clone_from(&plain_rsa)), 9, "CRL_ALGORITHM");
+    // Nothing may stand after the last field: of the list, of an entry, around both, or after everything.
+    refused(&sim().with_crl(|c| c.tail = integer(0)), 9, "CRL_MALFORMED");
+    let two_tails = [extensions(&[ext("2.5.29.21", tlv(10, &[1]))]), integer(0)].concat();
+    refused(&sim().with_crl(|c| c.entry_tail = two_tails), 9, "CRL_MALFORMED");
+    refused(&with(tlv(0x30, &[&good.crl[4..], &integer(0)].concat())), 9, "CRL_MALFORMED");
+    refused(&with([good.crl.as_slice(), &[0]].concat()), 9, "CRL_MALFORMED");
+    let mut reason = ext("2.5.29.21", tlv(10, &[1]));
+    reason.critical = true;
+    refused(&sim().with_crl(|c| c.entry_tail = extensions(&[reason])), 9, "CRL_EXTENSION_CRITICAL");
+    for number in [vec![], tlv(2, &[0, 7]), tlv(2, &[0x80]), tlv(2, &[1; 9]), tlv(4, &[7])] {
+        refused(&sim().with_crl(|c| c.extensions[0].value = number), 9, "CRL_MALFORMED");
+    }
+    for algorithm in other_algorithms() {
+        let other = |c: &mut common::forge::Crl| {
+            c.algorithm.clone_from(&algorithm);
+            c.outer_algorithm.clone_from(&algorithm);
+        };
+        refused(&sim().with_crl(other), 9, "CRL_ALGORITHM");
+    }
+    // The algorithm inside the signature must be the one outside, and the version 2.
+    refused(&sim().with_crl(|c| c.outer_algorithm = pss(false)), 9, "CRL_MALFORMED");
+    refused(&sim().with_crl(|c| c.version = integer(0)), 9, "CRL_MALFORMED");
+    refused(&sim().with_crl(|c| c.version = vec![]), 9, "CRL_MALFORMED");
     let delta = |c: &mut common::forge::Crl| {
         let mut delta = ext("2.5.29.27", integer(1));
         delta.critical = true;
@@ -283,11 +389,28 @@ fn step_9_crl() {
 }
 
 #[test]
+fn step_9_window_of_the_list() {
+    let case = sim().with_crl(|c| {
+        c.this_update = tlv(0x17, b"260501000000Z");
+        c.next_update = tlv(0x18, b"20260701000000Z");
+    });
+    refused_at(&case, "2026-04-30T23:59:59Z", 9, "CRL_NOT_YET_VALID");
+    refused_at(&case, "2026-07-01T00:00:01Z", 9, "CRL_EXPIRED");
+    for now in ["2026-05-01T00:00:00Z", "2026-07-01T00:00:00Z"] {
+        let authentic = case.verify(&sim().anchors(), at(now)).unwrap();
+        assert_eq!(snp(&authentic).crl.this_update, at("2026-05-01T00:00:00Z"));
+        assert_eq!(snp(&authentic).crl.next_update, at("2026-07-01T00:00:00Z"));
+    }
+}
+
+#[test]
 fn step_9_an_empty_list_and_entries_without_the_ask_pass() {
     for revoked in [vec![], vec![integer(1), integer(3)]] {
         let case = sim().with_crl(|c| c.revoked = revoked);
         assert_eq!(case.code(&sim().anchors(), at(NOW)), "AUTHENTIC");
     }
+    let reasons = extensions(&[ext("2.5.29.21", tlv(10, &[1]))]);
+    assert_eq!(sim().with_crl(|c| c.entry_tail = reasons).code(&sim().anchors(), at(NOW)), "AUTHENTIC");
 }
 
 #[test]
@@ -360,49 +483,12 @@ fn step_13_identity() {
         r[0x040..0x048].fill(0xff);
     });
     let authentic = allowed.verify(&sim().anchors(), at(NOW)).unwrap();
-    assert!(authentic.snp().chip_id_masked() && authentic.snp().policy.migrate_ma());
+    assert!(snp(&authentic).report.chip_id_masked() && snp(&authentic).report.policy.migrate_ma());
     let bare = sim().good().verify(&sim().anchors(), at(NOW)).unwrap();
-    assert_ne!(bare.snp().chip_id, [0; 64]);
-    assert_eq!((bare.chip_id(), authentic.chip_id()), (&bare.snp().chip_id, &bare.snp().chip_id), "the leaf's");
-}
-
-#[test]
-fn step_0_simulated_anchors() {
-    let sim = sim();
-    let good = sim.bundle(&sim.ark_cert(), &sim.ask_cert());
-    let code = |bundle: &[u8]| anchors(bundle).map_or_else(|e| e.code(), |_| "ACCEPTED");
-    assert_eq!(code(&good), "ACCEPTED");
-    assert_eq!(anchors_named(&good, &sha256(b"other")).unwrap_err().code(), "ANCHOR_DIGEST");
-
-    let (ark, ask) = (sim.ark_cert().sign(&sim.ark), sim.ask_cert().sign(&sim.ark));
-    assert_eq!(code(&bundle(&ask, &ark)), "ANCHOR_NAME");
-    assert_eq!(code(&[good.clone(), good.clone()].concat()), "ANCHOR_MALFORMED");
-    assert_eq!(code(&good[..good.len() / 2]), "ANCHOR_MALFORMED");
-    assert_eq!(code(b""), "ANCHOR_MALFORMED");
-    assert_eq!(code(&[&b"\xff"[..], &good].concat()), "ANCHOR_MALFORMED");
-    assert_eq!(code(&vec![b' '; 33 * 1024]), "ANCHOR_MALFORMED");
-    assert_eq!(code(&bundle(&ark, &sim.ask_cert().sign(&sim.ask))), "ANCHOR_SIGNATURE");
-    assert_eq!(code(&bundle(&sim.ark_cert().sign(&sim.ask), &ask)), "ANCHOR_SIGNATURE");
-
-    let marker = vouchsafe_attestation::anchors::SIMULATED_MARKER_OID;
-    for (drop_from_ark, drop_from_ask) in [(true, false), (false, true)] {
-        let (mut ark, mut ask) = (sim.ark_cert(), sim.ask_cert());
-        if drop_from_ark {
-            ark.drop_extension(marker);
-        }
-        if drop_from_ask {
-            ask.drop_extension(marker);
-        }
-        assert_eq!(code(&sim.bundle(&ark, &ask)), "ANCHOR_MARKER");
-    }
-    let mut critical = sim.ask_cert();
-    critical.extension(marker).critical = true;
-    assert_eq!(code(&sim.bundle(&sim.ark_cert(), &critical)), "ANCHOR_MARKER");
-}
-
-#[test]
-fn amds_own_roots_are_no_simulated_root() {
-    let read = |name: &str| std::fs::read(format!("{}/anchors/{name}.pem", env!("CARGO_MANIFEST_DIR"))).unwrap();
-    let amd = [read("ark_genoa"), read("ask_genoa")].concat();
-    assert_eq!(anchors(&amd).unwrap_err().code(), "ANCHOR_NAME");
+    assert_ne!(snp(&bare).report.chip_id, [0; 64]);
+    assert_eq!(
+        (bare.platform(), authentic.platform()),
+        (snp(&bare).report.chip_id, snp(&bare).report.chip_id),
+        "the leaf's"
+    );
 }

@@ -1,8 +1,16 @@
 //! Turns the field table of the SNP attestation report into constants: the one place where an offset is written.
 //! It does not read or judge any field.
 //!
-//! Document: AMD 56860, "SEV Secure Nested Paging Firmware ABI Specification", rev 1.58, structure ATTESTATION_REPORT,
-//! and structure ECDSA P-384 with SHA-384 signature for 0x2A0 onwards. All integers are little-endian.
+//! Document: AMD 56860, "SEV Secure Nested Paging Firmware ABI Specification", revision 1.58. Every row below names its
+//! structure there ([`Field::source`]) and its offset in the report. All integers are little-endian.
+//!
+//! | Version | what it adds |
+//! |---|---|
+//! | 2 | everything without another number in its row |
+//! | 3 | CPUID_FAM_ID, CPUID_MOD_ID, CPUID_STEP at 0x188 to 0x18A |
+//! | 5 | LAUNCH_MIT_VECTOR at 0x1F8, CURRENT_MIT_VECTOR at 0x200 |
+//!
+//! Version 4 was never seen signed by a genuine machine and is not read.
 
 /// The exact length of a report.
 pub const REPORT_LEN: usize = 0x4a0;
@@ -22,6 +30,26 @@ pub enum Kind {
     Padding,
 }
 
+/// Where a row is specified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Source {
+    /// AMD's number of the document.
+    pub document: &'static str,
+    /// Its revision.
+    pub revision: &'static str,
+    /// The structure in it.
+    pub structure: &'static str,
+}
+
+const fn source(structure: &'static str) -> Source {
+    Source { document: "AMD 56860", revision: "1.58", structure }
+}
+
+/// Offsets 0x000 to 0x29F.
+pub const REPORT: Source = source("ATTESTATION_REPORT (table 23)");
+/// Offsets 0x2A0 to 0x49F.
+pub const SIGNATURE: Source = source("SIGNATURE, ECDSA P-384 with SHA-384 (chapter 10)");
+
 /// One row of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Field {
@@ -35,6 +63,29 @@ pub struct Field {
     pub kind: Kind,
     /// First report version in which it has a meaning; before that it is reserved.
     pub since: u32,
+}
+
+impl Field {
+    /// Where this row is specified.
+    #[must_use]
+    pub const fn source(&self) -> Source {
+        if self.offset < SIGNED_LEN { REPORT } else { SIGNATURE }
+    }
+}
+
+/// One flag inside a field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bit {
+    /// The field.
+    pub field: Field,
+    /// Its number, from 0, the least significant.
+    pub number: u32,
+    /// The name in AMD 56860.
+    pub name: &'static str,
+}
+
+const fn bit(field: Field, number: u32, name: &'static str) -> Bit {
+    Bit { field, number, name }
 }
 
 const fn value(name: &'static str, offset: usize, size: usize) -> Field {
@@ -137,6 +188,30 @@ pub const REPORT_LAYOUT: &[Field] = &[
     PADDING_330,
 ];
 
+/// Every flag with a meaning. POLICY bits 7:0 are ABI_MINOR, 15:8 ABI_MAJOR (GUEST_POLICY); KEY_INFO bits 4:2 are
+/// SIGNING_KEY: 0 VCEK, 1 VLEK, 7 none. PLATFORM_INFO bit 6 is reserved in revision 1.58, and genuine Turin machines set it:
+/// bits of PLATFORM_INFO without a meaning here are kept and never refused.
+pub const REPORT_BITS: &[Bit] = &[
+    bit(POLICY, 16, "SMT"),
+    bit(POLICY, 18, "MIGRATE_MA"),
+    bit(POLICY, 19, "DEBUG"),
+    bit(POLICY, 20, "SINGLE_SOCKET"),
+    bit(POLICY, 21, "CXL_ALLOW"),
+    bit(POLICY, 22, "MEM_AES_256_XTS"),
+    bit(POLICY, 23, "RAPL_DIS"),
+    bit(POLICY, 24, "CIPHERTEXT_HIDING_DRAM"),
+    bit(POLICY, 25, "PAGE_SWAP_DISABLE"),
+    bit(PLATFORM_INFO, 0, "SMT_EN"),
+    bit(PLATFORM_INFO, 1, "TSME_EN"),
+    bit(PLATFORM_INFO, 2, "ECC_EN"),
+    bit(PLATFORM_INFO, 3, "RAPL_DIS"),
+    bit(PLATFORM_INFO, 4, "CIPHERTEXT_HIDING_DRAM_EN"),
+    bit(PLATFORM_INFO, 5, "ALIAS_CHECK_COMPLETE"),
+    bit(PLATFORM_INFO, 7, "TIO_EN"),
+    bit(KEY_INFO, 0, "AUTHOR_KEY_EN"),
+    bit(KEY_INFO, 1, "MASK_CHIP_KEY"),
+];
+
 /// POLICY bit 17: reserved, must be one.
 pub const POLICY_MUST_BE_ONE: u64 = 1 << 17;
 /// POLICY bits 63:26: reserved, must be zero.
@@ -147,6 +222,7 @@ pub const KEY_INFO_MUST_BE_ZERO: u32 = !0 << 5;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snp::{GuestPolicy, KeyInfo, PlatformInfo};
 
     #[test]
     fn the_table_has_no_gap_and_no_overlap() {
@@ -159,5 +235,39 @@ mod tests {
         }
         assert_eq!(end, REPORT_LEN);
         assert_eq!(SIGNATURE_S.offset - SIGNATURE_R.offset, 72);
+    }
+
+    #[test]
+    fn the_versions_differ_in_five_fields() {
+        let since =
+            |version| REPORT_LAYOUT.iter().filter(move |f| f.since == version).map(|f| (f.name, f.offset, f.size));
+        let third = [("CPUID_FAM_ID", 0x188, 1), ("CPUID_MOD_ID", 0x189, 1), ("CPUID_STEP", 0x18a, 1)];
+        assert!(since(3).eq(third));
+        assert!(since(5).eq([("LAUNCH_MIT_VECTOR", 0x1f8, 8), ("CURRENT_MIT_VECTOR", 0x200, 8)]));
+        assert_eq!(since(2).count() + 5, REPORT_LAYOUT.len());
+        assert!(REPORT_LAYOUT.iter().all(|f| (f.source() == REPORT) == (f.offset < 0x2a0)));
+    }
+
+    /// The accessors of a report read the bits that the table names.
+    #[test]
+    fn every_flag_is_read_where_the_table_says() {
+        let accessors = [
+            (POLICY, GuestPolicy::BITS, "CIPHERTEXT_HIDING_DRAM"),
+            (PLATFORM_INFO, PlatformInfo::BITS, ""),
+            (KEY_INFO, KeyInfo::BITS, ""),
+        ];
+        for (field, read, shortened) in accessors {
+            let named: Vec<_> = REPORT_BITS.iter().filter(|b| b.field == field).collect();
+            assert_eq!(named.len(), read.len(), "{}", field.name);
+            for (bit, (name, number)) in named.iter().zip(read) {
+                let ours = name.to_uppercase();
+                assert!(bit.name == ours || (bit.name == shortened && shortened.starts_with(&ours)), "{ours}");
+                assert_eq!(bit.number, *number, "{ours}");
+            }
+        }
+        // No flag stands where a bit must be zero or one.
+        for bit in REPORT_BITS.iter().filter(|b| b.field == POLICY) {
+            assert_eq!((POLICY_MUST_BE_ZERO | POLICY_MUST_BE_ONE) >> bit.number & 1, 0);
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Turns the bytes of a VCEK certificate into the key, product, chip and TCB version that it speaks for.
+//! Turns the bytes of a VCEK or VLEK certificate into the key, product, TCB version, and chip or provider, that it speaks for.
 //! It does not establish who signed the certificate: `chain.rs` does.
 
 use der::asn1::ObjectIdentifier;
@@ -7,7 +7,10 @@ use super::{
     Product, Tcb, TcbComponent,
     x509::{Certificate, Malformed},
 };
-use crate::{Mode, VerifyError, anchors::SIMULATED_MARKER};
+use crate::{
+    Mode, VerifyError,
+    anchors::{SIMULATED_LEAF_NAME, SIMULATED_MARKER, SIMULATED_VLEK_NAME},
+};
 
 /// Which kind of key a leaf certifies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,21 +40,19 @@ pub(crate) struct Leaf<'a> {
     pub(crate) product: Product,
     /// Uncompressed P-384 point.
     pub(crate) key: &'a [u8],
-    /// 64 bytes, or 8 on Turin.
-    pub(crate) hwid: Vec<u8>,
+    /// Whose it is.
+    pub(crate) owner: Owner<'a>,
     /// The TCB version in the byte order of a report of this product.
     pub(crate) tcb: [u8; 8],
 }
 
-impl Leaf<'_> {
-    /// The chip as a report spells it: a short identifier (Turin) stands in the first 8 bytes, followed by zeros.
-    pub(crate) fn chip_id(&self) -> [u8; 64] {
-        let mut chip_id = [0; 64];
-        for (to, from) in chip_id.iter_mut().zip(&self.hwid) {
-            *to = *from;
-        }
-        chip_id
-    }
+/// Who holds the key that a leaf certifies.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Owner<'a> {
+    /// One chip, spelt as a report spells it: a short identifier (Turin) stands in the first 8 bytes, followed by zeros.
+    Chip([u8; 64]),
+    /// A cloud provider: the certificate's text without its leading `CN=`.
+    Provider(&'a str),
 }
 
 // AMD 57230, "Versioned Chip Endorsement Key (VCEK) Certificate and KDS Interface Specification": X.509 extensions.
@@ -67,6 +68,7 @@ const SPL_7: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3704.1
 const MICROCODE_SPL: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3704.1.3.8");
 const FMC_SPL: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3704.1.3.9");
 const HWID: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3704.1.4");
+const CSP_ID: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3704.1.5");
 
 /// Reads a leaf by every rule that needs no other certificate.
 ///
@@ -91,21 +93,56 @@ pub(crate) fn read<'a>(der: &'a [u8], mode: Mode, product: Option<Product>) -> R
     if product.is_some_and(|p| p != named) {
         return Err(VerifyError::LeafProduct);
     }
-    let hwid = value(&certificate, HWID)?.to_vec();
-    if hwid.len() != 64 && !(named == Product::Turin && hwid.len() == 8) {
-        return Err(VerifyError::LeafHwid);
-    }
+    let owner = owner(&certificate, kind, named)?;
     let tcb = tcb(&certificate, named)?;
-    Ok(Leaf { certificate, kind, product: named, key, hwid, tcb })
+    Ok(Leaf { certificate, kind, product: named, key, owner, tcb })
 }
 
-/// The marker must be there, and not be critical, exactly under a simulated root.
+/// A chip's key names a chip and no provider, a loaded key a provider and no chip: AMD 57230, the extensions of each.
+fn owner<'a>(certificate: &Certificate<'a>, kind: LeafKind, product: Product) -> Result<Owner<'a>, VerifyError> {
+    let (own, foreign) = match kind {
+        LeafKind::Vcek => (HWID, CSP_ID),
+        LeafKind::Vlek => (CSP_ID, HWID),
+    };
+    if certificate.extension(foreign).is_some() {
+        return Err(VerifyError::LeafExtensionUnexpected);
+    }
+    let value = value(certificate, own)?;
+    match kind {
+        LeafKind::Vcek => chip(value, product).map(Owner::Chip),
+        LeafKind::Vlek => provider(value).map(Owner::Provider),
+    }
+}
+
+/// The raw identifier: 64 bytes, or 8 on Turin.
+fn chip(hwid: &[u8], product: Product) -> Result<[u8; 64], VerifyError> {
+    let short = product == Product::Turin && hwid.len() == 8;
+    if hwid.len() != 64 && !short {
+        return Err(VerifyError::LeafHwid);
+    }
+    let mut chip_id = [0; 64];
+    for (to, from) in chip_id.iter_mut().zip(hwid) {
+        *to = *from;
+    }
+    Ok(chip_id)
+}
+
+/// An IA5String such as `CN=cc-us-east-2.amazonaws.com`, of at most 127 characters; the name alone goes into verdicts and policies.
+fn provider(value: &[u8]) -> Result<&str, VerifyError> {
+    let text = ia5_string(value)?;
+    let name = text.strip_prefix("CN=").unwrap_or(text);
+    if name.is_empty() || !name.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(VerifyError::LeafCsp);
+    }
+    Ok(name)
+}
+
+/// The marker must be there exactly under a simulated root. No extension may be critical, this one neither: [`read`] says so.
 fn compare_marker(certificate: &Certificate<'_>, mode: Mode) -> Result<(), VerifyError> {
     match (mode, certificate.extension(SIMULATED_MARKER)) {
         (Mode::Hardware, None) => Ok(()),
         (Mode::Hardware, Some(_)) => Err(VerifyError::LeafSimulated),
         (Mode::Simulation, None) => Err(VerifyError::LeafNotSimulated),
-        (Mode::Simulation, Some(marker)) if marker.critical => Err(VerifyError::LeafExtensionCritical),
         (Mode::Simulation, Some(_)) => Ok(()),
     }
 }
@@ -114,9 +151,8 @@ fn compare_marker(certificate: &Certificate<'_>, mode: Mode) -> Result<(), Verif
 fn kind_from_name(certificate: &Certificate<'_>, mode: Mode) -> Result<LeafKind, VerifyError> {
     let name = certificate.common_name().map_err(|Malformed| VerifyError::LeafName)?;
     match (mode, name) {
-        (Mode::Hardware, "SEV-VCEK") | (Mode::Simulation, "SEV-SIM") => Ok(LeafKind::Vcek),
-        // The ASVK is not among the anchors, so the chain of a loaded key cannot be verified.
-        (Mode::Hardware, "SEV-VLEK") => Err(VerifyError::LeafVlekUnsupported),
+        (Mode::Hardware, "SEV-VCEK") | (Mode::Simulation, SIMULATED_LEAF_NAME) => Ok(LeafKind::Vcek),
+        (Mode::Hardware, "SEV-VLEK") | (Mode::Simulation, SIMULATED_VLEK_NAME) => Ok(LeafKind::Vlek),
         _ => Err(VerifyError::LeafName),
     }
 }
@@ -143,12 +179,18 @@ fn tcb(certificate: &Certificate<'_>, product: Product) -> Result<[u8; 8], Verif
 }
 
 fn product_name(certificate: &Certificate<'_>) -> Result<Product, VerifyError> {
-    // An IA5String with a length of one byte.
-    let name = match value(certificate, PRODUCT_NAME)? {
-        [0x16, len, text @ ..] if usize::from(*len) == text.len() && *len < 0x80 => text,
-        _ => return Err(VerifyError::LeafExtensionValue),
-    };
-    core::str::from_utf8(name).ok().and_then(Product::from_leaf_name).ok_or(VerifyError::LeafProduct)
+    let name = ia5_string(value(certificate, PRODUCT_NAME)?)?;
+    Product::from_leaf_name(name).ok_or(VerifyError::LeafProduct)
+}
+
+/// An IA5String with a length of one byte.
+fn ia5_string(value: &[u8]) -> Result<&str, VerifyError> {
+    match value {
+        [0x16, len, text @ ..] if usize::from(*len) == text.len() && *len < 0x80 => {
+            core::str::from_utf8(text).map_err(|_| VerifyError::LeafExtensionValue)
+        }
+        _ => Err(VerifyError::LeafExtensionValue),
+    }
 }
 
 /// A canonical INTEGER from 0 to 255.
@@ -160,6 +202,6 @@ fn integer(certificate: &Certificate<'_>, oid: ObjectIdentifier) -> Result<u8, V
     }
 }
 
-fn value<'c>(certificate: &'c Certificate<'_>, oid: ObjectIdentifier) -> Result<&'c [u8], VerifyError> {
-    certificate.extension(oid).map(|e| e.extn_value.as_bytes()).ok_or(VerifyError::LeafExtensionMissing)
+fn value<'a>(certificate: &Certificate<'a>, oid: ObjectIdentifier) -> Result<&'a [u8], VerifyError> {
+    certificate.extension(oid).map(|e| e.value).ok_or(VerifyError::LeafExtensionMissing)
 }

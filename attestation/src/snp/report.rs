@@ -115,6 +115,12 @@ pub enum SigningKey {
 
 macro_rules! bits {
     ($type:ty { $($(#[$doc:meta])* $name:ident = $bit:literal;)* }) => {
+        #[cfg(test)]
+        impl $type {
+            /// Name and number of every flag, for the comparison with the table in `layout.rs`.
+            pub(crate) const BITS: &[(&str, u32)] = &[$((stringify!($name), $bit)),*];
+        }
+
         impl $type { $(
             $(#[$doc])*
             #[must_use]

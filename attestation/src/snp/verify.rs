@@ -6,33 +6,45 @@
 use ring::signature::{ECDSA_P384_SHA384_FIXED, UnparsedPublicKey};
 
 use super::{
-    Product, Report, SigningKey, chain, crl,
+    LeafCache, Product, Report, SigningKey, SnpFacts,
+    cache::Seen,
+    chain, crl,
     layout::{self as at, Kind, REPORT_LAYOUT},
-    leaf::{self, Leaf, LeafKind},
+    leaf::{self, Leaf, LeafKind, Owner},
     report::{Frame, KeyInfo},
 };
 use crate::{
     Mode, UnixTime, VerifyError,
     anchors::Anchors,
     evidence::{MAX_CRL, MAX_LEAF},
-    verify::{Authentic, Step},
+    verify::{Authentic, Facts, Steps},
 };
 
 /// A report that the host, not the guest, asked for: AMD 56860 rev 1.58, SNP_HV_REPORT_REQ.
 const VMPL_HOST: u32 = u32::MAX;
 
-/// The orchestrator for SEV-SNP.
+/// What came with a report, from anybody.
+#[derive(Clone, Copy)]
+pub(crate) struct Received<'a> {
+    pub(crate) leaf: &'a [u8],
+    pub(crate) crl: &'a [u8],
+    /// Empty with a VCEK.
+    pub(crate) asvk: &'a [u8],
+}
+
+/// The orchestrator for SEV-SNP. Without a cache, every signature is verified.
 pub(crate) fn verify_snp(
     report: &[u8],
-    leaf: &[u8],
-    crl: &[u8],
+    received: Received<'_>,
     anchors: &Anchors,
     now: UnixTime,
+    cache: Option<&LeafCache>,
 ) -> Result<Authentic, VerifyError> {
-    let mut steps = Steps(Vec::with_capacity(13));
+    let mut steps = Steps::new();
+    let Received { leaf, crl, asvk } = received;
 
     // 1. Sizes: caps before any parsing.
-    sizes(leaf, crl)?;
+    sizes(received)?;
     steps.passed("sizes", format!("report {}, leaf {}, revocation list {} bytes", report.len(), leaf.len(), crl.len()));
 
     // 2. Frame: exactly 1184 bytes, AMD 56860 ATTESTATION_REPORT.
@@ -64,21 +76,26 @@ pub(crate) fn verify_snp(
     // 7. Leaf: AMD 57230, every rule that needs no other certificate.
     let leaf = leaf::read(leaf, anchors.mode(), product)?;
     let product = leaf.product;
-    steps.passed(
-        "leaf",
-        format!("{} of {product}, P-384 key, {}-byte hardware id", leaf.kind.as_str(), leaf.hwid.len()),
-    );
+    steps.passed("leaf", leaf_detail(&leaf));
 
-    // 8. Chain: leaf under ASK under ARK; both authorities come from the anchors only.
+    // 8. Chain: leaf under ASK or ASVK under ARK; ARK and ASK come from the anchors only, an ASVK is pinned by them.
     let roots = anchors.roots(product)?;
-    chain::verify(&leaf.certificate, roots, now)?;
-    steps.passed("chain", chain_detail(anchors.mode(), product, leaf.certificate.not_after));
+    let seen = Seen::look_up(cache, &received, anchors);
+    let issuer = chain::issuer(leaf.kind, asvk, roots, &seen)?;
+    chain::verify(&leaf, &issuer, roots, &seen, now)?;
+    steps.passed("chain", chain_detail(anchors.mode(), &leaf));
 
-    // 9. CRL: issued and signed by the ARK, in its window, without the ASK.
-    let crl = crl::verify(crl, roots, now)?;
+    // 9. CRL: issued and signed by the ARK, in its window, without the leaf's issuer.
+    let crl = crl::verify(crl, roots, leaf.kind, &issuer, &seen, now)?;
     steps.passed(
         "crl",
-        format!("number {}, from {} to {}, ASK not revoked", crl.number, crl.this_update, crl.next_update),
+        format!(
+            "number {}, from {} to {}, {} not revoked",
+            crl.number,
+            crl.this_update,
+            crl.next_update,
+            authority(leaf.kind)
+        ),
     );
 
     // 10. Signature: over bytes 0x000 to 0x29F as received, R at 0x2A0, S at 0x2E8.
@@ -97,32 +114,27 @@ pub(crate) fn verify_snp(
 
     // 13. Identity: which chip (0x1A0), who asked (0x030), which migration agent (0x160).
     identity(&report, &leaf)?;
-    let chip = if report.chip_id_masked() { "chip id masked by the host" } else { "chip id equals the leaf's" };
-    steps.passed("identity", format!("{chip}, requested by the guest at VMPL {}", report.vmpl));
+    steps.passed(
+        "identity",
+        format!("{}, requested by the guest at VMPL {}", chip_detail(&report, leaf.kind), report.vmpl),
+    );
 
-    let chip_id = match leaf.kind {
-        LeafKind::Vcek => leaf.chip_id(),
-        LeafKind::Vlek => report.chip_id,
+    seen.remember();
+    let (chip_id, csp) = match leaf.owner {
+        Owner::Chip(chip_id) => (chip_id, None),
+        Owner::Provider(name) => (report.chip_id, Some(name.to_owned())),
     };
-    Ok(Authentic::new(anchors.mode(), product, leaf.kind, None, crl, report, chip_id, steps.0))
+    let facts = SnpFacts { product, leaf_kind: leaf.kind, csp, crl, report, chip_id };
+    Ok(Authentic::new(anchors, now, Facts::SevSnp(Box::new(facts)), steps))
 }
 
-/// The steps that passed, numbered in the order in which they are recorded.
-struct Steps(Vec<Step>);
-
-impl Steps {
-    fn passed(&mut self, name: &'static str, detail: String) {
-        let number = u8::try_from(self.0.len() + 1).unwrap_or(u8::MAX);
-        self.0.push(Step { number, name, detail });
-    }
-}
-
-fn sizes(leaf: &[u8], crl: &[u8]) -> Result<(), VerifyError> {
-    match (leaf.len(), crl.len()) {
-        (0, _) => Err(VerifyError::LeafMissing),
-        (_, 0) => Err(VerifyError::CrlMissing),
-        (actual, _) if actual > MAX_LEAF => Err(VerifyError::LeafLength { actual }),
-        (_, actual) if actual > MAX_CRL => Err(VerifyError::CrlLength { actual }),
+fn sizes(received: Received<'_>) -> Result<(), VerifyError> {
+    match (received.leaf.len(), received.crl.len(), received.asvk.len()) {
+        (0, _, _) => Err(VerifyError::LeafMissing),
+        (_, 0, _) => Err(VerifyError::CrlMissing),
+        (actual, _, _) if actual > MAX_LEAF => Err(VerifyError::LeafLength { actual }),
+        (_, actual, _) if actual > MAX_CRL => Err(VerifyError::CrlLength { actual }),
+        (_, _, actual) if actual > MAX_LEAF => Err(VerifyError::AsvkLength { actual }),
         _ => Ok(()),
     }
 }
@@ -162,22 +174,47 @@ fn product(frame: Frame<'_>, version: u32) -> Result<Option<Product>, VerifyErro
     Product::from_cpuid(family, model).map(Some).ok_or(VerifyError::ProductUnknown { family, model })
 }
 
-fn chain_detail(mode: Mode, product: Product, not_after: u64) -> String {
+fn leaf_detail(leaf: &Leaf<'_>) -> String {
+    let (kind, product) = (leaf.kind.as_str(), leaf.product);
+    match leaf.owner {
+        Owner::Chip(_) => format!("{kind} of {product}, P-384 key, of one chip"),
+        Owner::Provider(name) => format!("{kind} of {product}, P-384 key, loaded by the provider {name}"),
+    }
+}
+
+fn authority(kind: LeafKind) -> &'static str {
+    match kind {
+        LeafKind::Vcek => "ASK",
+        LeafKind::Vlek => "ASVK",
+    }
+}
+
+fn chain_detail(mode: Mode, leaf: &Leaf<'_>) -> String {
     let root = match mode {
         Mode::Hardware => "AMD's",
         Mode::Simulation => "the SIMULATED",
     };
-    format!("leaf under {root} ASK and ARK of {product}, in force until {}", UnixTime(not_after))
+    let (issuer, product, until) = (authority(leaf.kind), leaf.product, UnixTime(leaf.certificate.not_after));
+    format!("leaf under {root} {issuer} and ARK of {product}, in force until {until}")
+}
+
+fn chip_detail(report: &Report, kind: LeafKind) -> &'static str {
+    match (report.chip_id_masked(), kind) {
+        (true, _) => "chip id masked by the host",
+        (false, LeafKind::Vcek) => "chip id equals the leaf's",
+        (false, LeafKind::Vlek) => "chip id by the report alone: a loaded key names no chip",
+    }
 }
 
 /// Little-endian components become the fixed big-endian form. High values of s are genuine: firmware makes them.
 fn signature(frame: Frame<'_>, key: &[u8]) -> Result<(), VerifyError> {
-    let mut r: [u8; 48] = frame.array(at::SIGNATURE_R);
-    let mut s: [u8; 48] = frame.array(at::SIGNATURE_S);
-    r.reverse();
-    s.reverse();
+    let (r, s) = (frame.slice(at::SIGNATURE_R).iter().rev(), frame.slice(at::SIGNATURE_S).iter().rev());
+    let mut fixed = [0; 96];
+    for (to, from) in fixed.iter_mut().zip(r.chain(s)) {
+        *to = *from;
+    }
     UnparsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, key)
-        .verify(frame.signed(), &[r, s].concat())
+        .verify(frame.signed(), &fixed)
         .map_err(|_| VerifyError::SignatureInvalid)
 }
 
@@ -206,15 +243,23 @@ fn tcb(frame: Frame<'_>, leaf: &Leaf<'_>) -> Result<(), VerifyError> {
     }
 }
 
+/// A loaded key belongs to a provider, who may use it on every one of its chips.
+fn chip(report: &Report, owner: &Owner<'_>) -> Result<(), VerifyError> {
+    match owner {
+        Owner::Chip(chip_id) if !report.chip_id_masked() && report.chip_id != *chip_id => {
+            Err(VerifyError::HwidMismatch)
+        }
+        Owner::Chip(_) | Owner::Provider(_) => Ok(()),
+    }
+}
+
 fn identity(report: &Report, leaf: &Leaf<'_>) -> Result<(), VerifyError> {
     match report.vmpl {
         0..=3 => {}
         VMPL_HOST => return Err(VerifyError::HostRequested),
         _ => return Err(VerifyError::VmplRange),
     }
-    if leaf.kind == LeafKind::Vcek && !report.chip_id_masked() && report.chip_id != leaf.chip_id() {
-        return Err(VerifyError::HwidMismatch);
-    }
+    chip(report, &leaf.owner)?;
     if !report.policy.migrate_ma() && report.report_id_ma != [0xff; 32] {
         return Err(VerifyError::ReportIdMa);
     }

@@ -5,8 +5,8 @@ use der::{
     AnyRef, Decode, Reader, SliceReader, Tag, Tagged,
     asn1::{BitStringRef, ObjectIdentifier, UintRef},
 };
-use ring::signature::{RSA_PSS_2048_8192_SHA384, UnparsedPublicKey};
-use x509_cert::{ext::Extension, time::Time};
+use ring::signature::{ECDSA_P256_SHA256_ASN1, RSA_PSS_2048_8192_SHA384, UnparsedPublicKey};
+use x509_cert::time::Time;
 
 /// The bytes are not the DER that they should be. Callers name whose bytes they were.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +41,15 @@ const EC_P384: &[u8] =
 /// AlgorithmIdentifier of an RSA key.
 const RSA: &[u8] = &[0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
 
+/// ECDSA with SHA-256, as the roots of TDX are signed.
+const ECDSA_SHA256: &[u8] = &[0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];
+
+/// AlgorithmIdentifier of an EC key on P-256.
+const EC_P256: &[u8] = &[
+    0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03,
+    0x01, 0x07,
+];
+
 const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
 
 /// SEQUENCE { content, AlgorithmIdentifier, BIT STRING }: RFC 5280 sections 4.1 and 5.1.
@@ -63,7 +72,15 @@ pub(crate) struct Certificate<'a> {
     pub(crate) not_after: u64,
     pub(crate) subject: &'a [u8],
     pub(crate) spki: &'a [u8],
-    pub(crate) extensions: Vec<Extension>,
+    pub(crate) extensions: Vec<Extension<'a>>,
+}
+
+/// One extension of a certificate or list, its value as received: RFC 5280 section 4.2.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Extension<'a> {
+    pub(crate) id: ObjectIdentifier,
+    pub(crate) critical: bool,
+    pub(crate) value: &'a [u8],
 }
 
 impl<'a> Signed<'a> {
@@ -87,6 +104,16 @@ impl<'a> Signed<'a> {
     pub(crate) fn verify(&self, rsa_public_key: &[u8]) -> Result<(), ring::error::Unspecified> {
         UnparsedPublicKey::new(&RSA_PSS_2048_8192_SHA384, rsa_public_key).verify(self.content, self.signature)
     }
+
+    /// Whether the algorithm is ECDSA with SHA-256.
+    pub(crate) fn is_ecdsa_sha256(&self) -> bool {
+        self.algorithm == ECDSA_SHA256
+    }
+
+    /// Verifies an ECDSA signature by a P-256 key over the content as received.
+    pub(crate) fn verify_p256(&self, point: &[u8]) -> Result<(), ring::error::Unspecified> {
+        UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, point).verify(self.content, self.signature)
+    }
 }
 
 impl<'a> Certificate<'a> {
@@ -108,7 +135,7 @@ impl<'a> Certificate<'a> {
         validity.end()?;
         let subject = tbs.raw(Tag::Sequence)?;
         let spki = tbs.raw(Tag::Sequence)?;
-        let extensions = Vec::<Extension>::from_der(tbs.explicit(3)?)?;
+        let extensions = extensions(tbs.explicit(3)?)?;
         tbs.end()?;
         Ok(Self { signed, serial, issuer, not_before, not_after, subject, spki, extensions })
     }
@@ -135,8 +162,8 @@ impl<'a> Certificate<'a> {
     }
 
     /// The first extension with this identifier; callers refuse duplicates first.
-    pub(crate) fn extension(&self, oid: ObjectIdentifier) -> Option<&Extension> {
-        self.extensions.iter().find(|e| e.extn_id == oid)
+    pub(crate) fn extension(&self, oid: ObjectIdentifier) -> Option<&Extension<'a>> {
+        self.extensions.iter().find(|e| e.id == oid)
     }
 
     /// Whether some extension occurs twice (RFC 5280 section 4.2 forbids it).
@@ -157,6 +184,14 @@ impl<'a> Certificate<'a> {
         }
     }
 
+    /// The uncompressed P-256 point inside the key information.
+    pub(crate) fn p256_key(&self) -> Result<&'a [u8], Malformed> {
+        match self.key(EC_P256)? {
+            point @ [0x04, ..] if point.len() == 65 => Ok(point),
+            _ => Err(Malformed),
+        }
+    }
+
     fn key(&self, algorithm: &[u8]) -> Result<&'a [u8], Malformed> {
         let mut spki = Fields::of(Tag::Sequence, self.spki)?;
         if spki.raw(Tag::Sequence)? != algorithm {
@@ -168,13 +203,34 @@ impl<'a> Certificate<'a> {
     }
 }
 
-/// Genuine leaves have 14 extensions, lists one or two: more than this is refused before pairs are compared.
+/// Genuine leaves have 14 extensions, lists one or two: nothing is kept of more than this.
 const MAX_EXTENSIONS: usize = 32;
 
-/// Whether one extension occurs twice, or there are too many to look.
-pub(crate) fn has_duplicate(extensions: &[Extension]) -> bool {
-    extensions.len() > MAX_EXTENSIONS
-        || extensions.iter().enumerate().any(|(i, e)| extensions.iter().take(i).any(|other| other.extn_id == e.extn_id))
+/// Whether one extension occurs twice.
+pub(crate) fn has_duplicate(extensions: &[Extension<'_>]) -> bool {
+    extensions.iter().enumerate().any(|(i, e)| extensions.iter().take(i).any(|other| other.id == e.id))
+}
+
+/// The elements of Extensions, in order: RFC 5280 section 4.1.
+pub(crate) fn extensions(der: &[u8]) -> Result<Vec<Extension<'_>>, Malformed> {
+    let mut list = Fields::of(Tag::Sequence, der)?;
+    let mut found = Vec::with_capacity(16);
+    while !list.is_finished() {
+        if found.len() == MAX_EXTENSIONS {
+            return Err(Malformed);
+        }
+        let mut one = Fields::of(Tag::Sequence, list.raw(Tag::Sequence)?)?;
+        let id = ObjectIdentifier::from_der(one.raw(Tag::ObjectIdentifier)?)?;
+        // DEFAULT FALSE: written out only when true.
+        let critical = one.peek() == Some(Tag::Boolean);
+        if critical && one.raw(Tag::Boolean)? != [0x01, 0x01, 0xff] {
+            return Err(Malformed);
+        }
+        let value = AnyRef::from_der(one.raw(Tag::OctetString)?)?.value();
+        one.end()?;
+        found.push(Extension { id, critical, value });
+    }
+    Ok(found)
 }
 
 /// The elements of a constructed value, one after the other.
@@ -192,16 +248,15 @@ impl<'a> Fields<'a> {
 
     /// The next element with its header, when it has this tag.
     pub(crate) fn raw(&mut self, tag: Tag) -> Result<&'a [u8], Malformed> {
-        let raw = self.0.tlv_bytes()?;
-        if AnyRef::from_der(raw)?.tag() != tag {
+        if self.peek() != Some(tag) {
             return Err(Malformed);
         }
-        Ok(raw)
+        Ok(self.0.tlv_bytes()?)
     }
 
     /// The content of the next element, when it is `[number] EXPLICIT`.
     pub(crate) fn explicit(&mut self, number: u8) -> Result<&'a [u8], Malformed> {
-        let any = AnyRef::from_der(self.0.tlv_bytes()?)?;
+        let any = AnyRef::decode(&mut self.0)?;
         let expected = Tag::ContextSpecific { constructed: true, number: der::TagNumber(number.into()) };
         if any.tag() != expected {
             return Err(Malformed);

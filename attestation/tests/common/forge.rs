@@ -4,10 +4,13 @@ use std::sync::OnceLock;
 
 use ring::{
     rand::SystemRandom,
-    signature::{ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, KeyPair, RSA_PSS_SHA384, RsaKeyPair},
+    signature::{
+        ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm, KeyPair,
+        RSA_PSS_SHA384, RsaKeyPair,
+    },
 };
 use rsa::pkcs8::EncodePrivateKey;
-use vouchsafe_attestation::{Anchors, VerifyError, lp};
+use vouchsafe_attestation::{Anchors, VerifyError, anchors::SIMULATED_MARKER_OID, lp};
 
 use super::Genuine;
 
@@ -56,18 +59,48 @@ pub fn integer(value: u8) -> Vec<u8> {
     if value < 0x80 { tlv(2, &[value]) } else { tlv(2, &[0, value]) }
 }
 
+const SHA384: &str = "2.16.840.1.101.3.4.2.2";
+
 /// RSASSA-PSS with SHA-384, with or without the default trailerField.
 pub fn pss(trailer: bool) -> Vec<u8> {
-    let sha384 = seq(&[oid("2.16.840.1.101.3.4.2.2"), tlv(5, &[])]);
-    let mut params = vec![
-        tlv(0xa0, &sha384),
-        tlv(0xa1, &seq(&[oid("1.2.840.113549.1.1.8"), sha384.clone()])),
-        tlv(0xa2, &integer(48)),
-    ];
-    if trailer {
-        params.push(tlv(0xa3, &integer(1)));
-    }
-    seq(&[oid("1.2.840.113549.1.1.10"), seq(&params)])
+    let trailer = if trailer { tlv(0xa3, &integer(1)) } else { vec![] };
+    pss_with(SHA384, SHA384, &integer(48), &trailer)
+}
+
+fn pss_with(hash: &str, mask_hash: &str, salt: &[u8], trailer: &[u8]) -> Vec<u8> {
+    let named = |hash: &str| seq(&[oid(hash), tlv(5, &[])]);
+    let params = seq(&[
+        tlv(0xa0, &named(hash)),
+        tlv(0xa1, &seq(&[oid("1.2.840.113549.1.1.8"), named(mask_hash)])),
+        tlv(0xa2, salt),
+        trailer.to_vec(),
+    ]);
+    seq(&[oid("1.2.840.113549.1.1.10"), params])
+}
+
+/// Names of algorithms next to the right one. The signature behind them is the right one: only the name is wrong.
+pub fn other_algorithms() -> Vec<Vec<u8>> {
+    const SHA256: &str = "2.16.840.1.101.3.4.2.1";
+    const SHA512: &str = "2.16.840.1.101.3.4.2.3";
+    vec![
+        pss_with(SHA256, SHA256, &integer(32), &[]),
+        pss_with(SHA512, SHA512, &integer(64), &[]),
+        pss_with(SHA384, SHA256, &integer(48), &[]),
+        pss_with(SHA256, SHA384, &integer(48), &[]),
+        pss_with(SHA384, SHA384, &integer(32), &[]),
+        pss_with(SHA384, SHA384, &tlv(2, &[0, 48]), &[]),
+        pss_with(SHA384, SHA384, &integer(48), &tlv(0xa3, &integer(2))),
+        pss_with(SHA384, SHA384, &integer(48), &tlv(0xa4, &integer(1))),
+        seq(&[oid("1.2.840.113549.1.1.10")]),
+        seq(&[oid("1.2.840.113549.1.1.10"), seq(&[])]),
+        seq(&[oid("1.2.840.113549.1.1.12"), tlv(5, &[])]),
+        ecdsa_sha256(),
+    ]
+}
+
+/// ecdsa-with-SHA256.
+pub fn ecdsa_sha256() -> Vec<u8> {
+    seq(&[oid("1.2.840.10045.4.3.2")])
 }
 
 #[derive(Clone)]
@@ -75,16 +108,22 @@ pub struct Ext {
     pub oid: String,
     pub critical: bool,
     pub value: Vec<u8>,
+    /// Instead of the flag: whatever stands between identifier and value.
+    pub between: Vec<u8>,
+    /// The tag of the value: OCTET STRING.
+    pub tag: u8,
+    /// After the value.
+    pub tail: Vec<u8>,
 }
 
 pub fn ext(oid: &str, value: Vec<u8>) -> Ext {
-    Ext { oid: oid.to_owned(), critical: false, value }
+    Ext { oid: oid.to_owned(), critical: false, value, between: Vec::new(), tag: 4, tail: Vec::new() }
 }
 
-fn extensions(list: &[Ext]) -> Vec<u8> {
+pub fn extensions(list: &[Ext]) -> Vec<u8> {
     let one = |e: &Ext| {
         let critical = if e.critical { tlv(1, &[0xff]) } else { vec![] };
-        seq(&[oid(&e.oid), critical, tlv(4, &e.value)])
+        seq(&[oid(&e.oid), critical, e.between.clone(), tlv(e.tag, &e.value), e.tail.clone()])
     };
     seq(&list.iter().map(one).collect::<Vec<_>>())
 }
@@ -102,11 +141,25 @@ pub struct Cert {
     pub subject: Vec<u8>,
     pub spki: Vec<u8>,
     pub extensions: Vec<Ext>,
+    /// The tag around the extensions: `[3]`.
+    pub extensions_tag: u8,
+    /// After the last field of the signed content.
+    pub tail: Vec<u8>,
 }
 
 impl Cert {
     pub fn sign(&self, key: &RsaKeyPair) -> Vec<u8> {
-        let tbs = seq(&[
+        signed(self.content(), &self.outer_algorithm, key)
+    }
+
+    pub fn sign_p256(&self, key: &EcdsaKeyPair) -> Vec<u8> {
+        let content = self.content();
+        let signature = key.sign(&SystemRandom::new(), &content).unwrap();
+        seq(&[content, self.outer_algorithm.clone(), tlv(3, &[&[0], signature.as_ref()].concat())])
+    }
+
+    fn content(&self) -> Vec<u8> {
+        seq(&[
             tlv(0xa0, &self.version),
             self.serial.clone(),
             self.algorithm.clone(),
@@ -114,9 +167,9 @@ impl Cert {
             seq(&[self.not_before.clone(), self.not_after.clone()]),
             self.subject.clone(),
             self.spki.clone(),
-            tlv(0xa3, &extensions(&self.extensions)),
-        ]);
-        signed(tbs, &self.outer_algorithm, key)
+            tlv(self.extensions_tag, &extensions(&self.extensions)),
+            self.tail.clone(),
+        ])
     }
 
     pub fn extension(&mut self, oid: &str) -> &mut Ext {
@@ -138,28 +191,36 @@ fn signed(tbs: Vec<u8>, algorithm: &[u8], key: &RsaKeyPair) -> Vec<u8> {
 /// A revocation list to be.
 #[derive(Clone)]
 pub struct Crl {
+    pub version: Vec<u8>,
     pub algorithm: Vec<u8>,
+    pub outer_algorithm: Vec<u8>,
     pub issuer: Vec<u8>,
     pub this_update: Vec<u8>,
     pub next_update: Vec<u8>,
     pub revoked: Vec<Vec<u8>>,
     pub extensions: Vec<Ext>,
+    /// After the date of every entry.
+    pub entry_tail: Vec<u8>,
+    /// After the last field of the signed content.
+    pub tail: Vec<u8>,
 }
 
 impl Crl {
     pub fn sign(&self, key: &RsaKeyPair) -> Vec<u8> {
-        let entries: Vec<_> =
-            self.revoked.iter().map(|serial| seq(&[serial.clone(), tlv(0x17, NOT_BEFORE.as_bytes())])).collect();
+        let entry =
+            |serial: &Vec<u8>| seq(&[serial.clone(), tlv(0x17, NOT_BEFORE.as_bytes()), self.entry_tail.clone()]);
+        let entries: Vec<_> = self.revoked.iter().map(entry).collect();
         let tbs = seq(&[
-            integer(1),
+            self.version.clone(),
             self.algorithm.clone(),
             self.issuer.clone(),
             self.this_update.clone(),
             self.next_update.clone(),
             if entries.is_empty() { vec![] } else { seq(&entries) },
             tlv(0xa0, &extensions(&self.extensions)),
+            self.tail.clone(),
         ]);
-        signed(tbs, &self.algorithm, key)
+        signed(tbs, &self.outer_algorithm, key)
     }
 }
 
@@ -167,7 +228,10 @@ impl Crl {
 pub struct Sim {
     pub ark: RsaKeyPair,
     pub ask: RsaKeyPair,
+    pub asvk: RsaKeyPair,
+    /// Signs reports, whether the leaf calls it a VCEK or a VLEK.
     pub vcek: EcdsaKeyPair,
+    pub tdx_root: EcdsaKeyPair,
     pub chip: [u8; 64],
     pub tcb: [u8; 8],
 }
@@ -180,15 +244,31 @@ pub fn sim() -> &'static Sim {
             let key = rsa::RsaPrivateKey::new(&mut rsa::rand_core::OsRng, 2048).unwrap();
             RsaKeyPair::from_pkcs8(key.to_pkcs8_der().unwrap().as_bytes()).unwrap()
         };
-        let rng = SystemRandom::new();
-        let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P384_SHA384_FIXED_SIGNING, &rng).unwrap();
-        let vcek = EcdsaKeyPair::from_pkcs8(&ECDSA_P384_SHA384_FIXED_SIGNING, pkcs8.as_ref(), &rng).unwrap();
-        Sim { ark: rsa(), ask: rsa(), vcek, chip: [0xc1; 64], tcb: [0x0a, 0, 0, 0, 0, 0, 0x19, 0xd4] }
+        Sim {
+            ark: rsa(),
+            ask: rsa(),
+            asvk: rsa(),
+            vcek: ecdsa(&ECDSA_P384_SHA384_FIXED_SIGNING),
+            tdx_root: ecdsa(&ECDSA_P256_SHA256_ASN1_SIGNING),
+            chip: [0xc1; 64],
+            tcb: [0x0a, 0, 0, 0, 0, 0, 0x19, 0xd4],
+        }
     })
 }
 
+pub fn ecdsa(algorithm: &'static EcdsaSigningAlgorithm) -> EcdsaKeyPair {
+    let rng = SystemRandom::new();
+    let pkcs8 = EcdsaKeyPair::generate_pkcs8(algorithm, &rng).unwrap();
+    EcdsaKeyPair::from_pkcs8(algorithm, pkcs8.as_ref(), &rng).unwrap()
+}
+
+/// SubjectPublicKeyInfo of a point on a named curve.
+pub fn ec_spki(curve: &str, point: &[u8]) -> Vec<u8> {
+    seq(&[seq(&[oid("1.2.840.10045.2.1"), oid(curve)]), tlv(3, &[&[0], point].concat())])
+}
+
 pub fn marker() -> Ext {
-    ext(vouchsafe_attestation::anchors::SIMULATED_MARKER_OID, tlv(5, &[]))
+    ext(SIMULATED_MARKER_OID, tlv(5, &[]))
 }
 
 fn rsa_spki(key: &RsaKeyPair) -> Vec<u8> {
@@ -210,6 +290,8 @@ impl Sim {
             subject: name(cn),
             spki: rsa_spki(key),
             extensions: vec![marker()],
+            extensions_tag: 0xa3,
+            tail: Vec::new(),
         }
     }
 
@@ -221,17 +303,32 @@ impl Sim {
         self.ca("ASK-SIM", &self.ask, 2)
     }
 
+    pub fn asvk_cert(&self) -> Cert {
+        self.ca("ASVK-SIM", &self.asvk, 3)
+    }
+
+    pub fn tdx_root_cert(&self) -> Cert {
+        Cert {
+            algorithm: ecdsa_sha256(),
+            outer_algorithm: ecdsa_sha256(),
+            issuer: name("SGX-ROOT-SIM"),
+            spki: ec_spki("1.2.840.10045.3.1.7", self.tdx_root.public_key().as_ref()),
+            ..self.ca("SGX-ROOT-SIM", &self.ark, 4)
+        }
+    }
+
+    /// The root file of these two authorities; its root of TDX is as it should be.
     pub fn bundle(&self, ark: &Cert, ask: &Cert) -> Vec<u8> {
-        bundle(&ark.sign(&self.ark), &ask.sign(&self.ark))
+        bundle(&ark.sign(&self.ark), &ask.sign(&self.ark), &self.tdx_root_cert().sign_p256(&self.tdx_root))
     }
 
     pub fn anchors(&self) -> Anchors {
-        anchors(&self.bundle(&self.ark_cert(), &self.ask_cert())).unwrap()
+        static ANCHORS: OnceLock<Anchors> = OnceLock::new();
+        let make = || anchors(&self.bundle(&self.ark_cert(), &self.ask_cert())).unwrap();
+        ANCHORS.get_or_init(make).clone()
     }
 
     pub fn leaf(&self) -> Cert {
-        let mut point = vec![0];
-        point.extend(self.vcek.public_key().as_ref());
         let spl = |n: usize, byte: u8| ext(&format!("{AMD}.3.{n}"), integer(byte));
         let t = self.tcb;
         Cert {
@@ -243,7 +340,7 @@ impl Sim {
             not_before: tlv(0x17, NOT_BEFORE.as_bytes()),
             not_after: tlv(0x17, NOT_AFTER.as_bytes()),
             subject: name("SEV-SIM"),
-            spki: seq(&[seq(&[oid("1.2.840.10045.2.1"), oid("1.3.132.0.34")]), tlv(3, &point)]),
+            spki: ec_spki("1.3.132.0.34", self.vcek.public_key().as_ref()),
             extensions: vec![
                 ext(&format!("{AMD}.1"), integer(0)),
                 ext(&format!("{AMD}.2"), tlv(0x16, b"Genoa")),
@@ -258,17 +355,33 @@ impl Sim {
                 ext(&format!("{AMD}.4"), self.chip.to_vec()),
                 marker(),
             ],
+            extensions_tag: 0xa3,
+            tail: Vec::new(),
         }
+    }
+
+    /// A leaf of a loaded key: of a provider, not of a chip, under the ASVK.
+    pub fn vlek(&self) -> Cert {
+        let mut leaf = self.leaf();
+        leaf.issuer = name("ASVK-SIM");
+        leaf.subject = name("VLEK-SIM");
+        leaf.drop_extension(&format!("{AMD}.4"));
+        leaf.extensions.push(ext(&format!("{AMD}.5"), tlv(0x16, b"CN=cc.example.com")));
+        leaf
     }
 
     pub fn crl(&self) -> Crl {
         Crl {
+            version: integer(1),
             algorithm: pss(true),
+            outer_algorithm: pss(true),
             issuer: name("ARK-SIM"),
             this_update: tlv(0x17, NOT_BEFORE.as_bytes()),
             next_update: tlv(0x17, NOT_AFTER.as_bytes()),
             revoked: vec![integer(9)],
             extensions: vec![ext("2.5.29.20", integer(7))],
+            entry_tail: Vec::new(),
+            tail: Vec::new(),
         }
     }
 
@@ -310,7 +423,35 @@ impl Sim {
             report: self.sign_report(self.report()),
             leaf: self.leaf().sign(&self.ask),
             crl: self.crl().sign(&self.ark),
+            asvk: Vec::new(),
         }
+    }
+
+    /// Everything as it should be, under a loaded key.
+    pub fn good_vlek(&self) -> Genuine {
+        let mut report = self.report();
+        report[0x48] = 1 << 2;
+        Genuine {
+            name: "simulated, loaded key".to_owned(),
+            report: self.sign_report(report),
+            leaf: self.vlek().sign(&self.asvk),
+            crl: self.crl().sign(&self.ark),
+            asvk: self.asvk_cert().sign(&self.ark),
+        }
+    }
+
+    /// A signed leaf of a loaded key with something changed first.
+    pub fn with_vlek(&self, change: impl FnOnce(&mut Cert)) -> Genuine {
+        let mut leaf = self.vlek();
+        change(&mut leaf);
+        Genuine { leaf: leaf.sign(&self.asvk), ..self.good_vlek() }
+    }
+
+    /// A signed authority of loaded keys with something changed first.
+    pub fn with_asvk(&self, change: impl FnOnce(&mut Cert)) -> Genuine {
+        let mut asvk = self.asvk_cert();
+        change(&mut asvk);
+        Genuine { asvk: asvk.sign(&self.ark), ..self.good_vlek() }
     }
 
     /// A signed report with something changed first.
@@ -335,10 +476,12 @@ impl Sim {
     }
 }
 
-pub fn bundle(ark: &[u8], ask: &[u8]) -> Vec<u8> {
-    let pem =
-        |der: &[u8]| der::Document::try_from(der).unwrap().to_pem("CERTIFICATE", der::pem::LineEnding::LF).unwrap();
-    format!("{}{}", pem(ark), pem(ask)).into_bytes()
+pub fn bundle(ark: &[u8], ask: &[u8], tdx_root: &[u8]) -> Vec<u8> {
+    [ark, ask, tdx_root].map(pem).concat().into_bytes()
+}
+
+pub fn pem(der: &[u8]) -> String {
+    der::Document::try_from(der).unwrap().to_pem("CERTIFICATE", der::pem::LineEnding::LF).unwrap()
 }
 
 pub fn anchors(bundle: &[u8]) -> Result<Anchors, VerifyError> {

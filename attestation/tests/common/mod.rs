@@ -10,10 +10,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use vouchsafe_attestation::{Anchors, Authentic, Collateral, Evidence, UnixTime, VerifyError, verify};
+use vouchsafe_attestation::{
+    Anchors, Authentic, Collateral, Evidence, Facts, UnixTime, VerifyError, snp::SnpFacts, verify,
+};
 
-/// All leaves and revocation lists of the vectors are in force.
+/// All revocation lists of the vectors and all leaves but the VLEK are in force.
 pub const IN_FORCE: &str = "2026-03-01T00:00:00Z";
+/// Inside the window of the genuine VLEK, which has expired since, and of Milan's revocation list.
+pub const VLEK_IN_FORCE: &str = "2025-09-01T00:00:00Z";
 /// Every revocation list of the vectors is past its next update.
 pub const STALE: &str = "2026-11-21T00:00:00Z";
 
@@ -33,19 +37,25 @@ pub fn vectors(test: &str) -> Option<PathBuf> {
     None
 }
 
-/// One genuine report with the leaf that signs it and the revocation list of its product.
-#[derive(Clone)]
+/// One genuine report with the leaf that signs it, the revocation list of its product, and with a VLEK its authority.
+#[derive(Clone, Default, PartialEq)]
 pub struct Genuine {
     pub name: String,
     pub report: Vec<u8>,
     pub leaf: Vec<u8>,
     pub crl: Vec<u8>,
+    pub asvk: Vec<u8>,
 }
 
 impl Genuine {
     pub fn verify(&self, anchors: &Anchors, now: UnixTime) -> Result<Authentic, VerifyError> {
-        let evidence = Evidence::SevSnp { report: self.report.clone() };
-        verify(&evidence, &Collateral::SevSnp { leaf: self.leaf.clone(), crl: self.crl.clone() }, anchors, now)
+        let (evidence, collateral) = self.parts();
+        verify(&evidence, &collateral, anchors, now)
+    }
+
+    pub fn parts(&self) -> (Evidence, Collateral) {
+        let Self { report, leaf, crl, asvk, .. } = self.clone();
+        (Evidence::SevSnp { report }, Collateral::SevSnp { leaf, crl, asvk })
     }
 
     pub fn code(&self, anchors: &Anchors, now: UnixTime) -> &'static str {
@@ -69,6 +79,7 @@ pub fn genuine(vectors: &Path) -> Vec<Genuine> {
                 report: read(format!("snp/{name}.report.bin")),
                 leaf: read(format!("snp/{name}.vek.der")),
                 crl: read(format!("amd-ca/{product}_vcek.crl")),
+                asvk: if name.contains("-vlek-") { read(format!("amd-ca/{product}_asvk.der")) } else { Vec::new() },
                 name,
             }
         })
@@ -79,7 +90,19 @@ pub fn genuine(vectors: &Path) -> Vec<Genuine> {
 
 /// The genuine Genoa report that the exhaustive tests use.
 pub fn genoa(vectors: &Path) -> Genuine {
-    genuine(vectors).into_iter().find(|g| g.name == "genoa-v5-vcek-6d1ceffa").unwrap()
+    named(vectors, "genoa-v5-vcek-6d1ceffa")
+}
+
+pub fn named(vectors: &Path, name: &str) -> Genuine {
+    genuine(vectors).into_iter().find(|g| g.name == name).unwrap()
+}
+
+/// What a verdict says about SEV-SNP.
+pub fn snp(authentic: &Authentic) -> &SnpFacts {
+    match authentic.facts() {
+        Facts::SevSnp(facts) => facts,
+        Facts::Tdx(_) => panic!("SEV-SNP was verified"),
+    }
 }
 
 pub fn hardware() -> Anchors {
