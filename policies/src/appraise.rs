@@ -7,41 +7,46 @@ use serde_json::{Value, json};
 use vouchsafe_attestation::{Authentic, Claims, Mode, Tee, UnixTime};
 
 use crate::{
-    Expected, Policy, Refusal, Row,
+    Binding, Expected, Policy, RULES_WRITTEN, Refusal, Row,
     facts::Facts,
     rules,
     table::{Table, columns},
 };
 
-/// Appraises authentic evidence. `now` is the relying party's own time, the one that it verified under.
+/// Appraises authentic evidence, at the relying party's own time under which it was verified.
 ///
 /// # Errors
 /// Every rule that says no, in one refusal.
-pub fn appraise(
-    authentic: Authentic,
-    policy: &Policy,
-    expected: &Expected<'_>,
-    now: UnixTime,
-) -> Result<Appraised, Refusal> {
+pub fn appraise(authentic: Authentic, policy: &Policy, expected: &Expected<'_>) -> Result<Appraised, Refusal> {
     let rules = policy.rules();
-    let (table, claims) = rules::judge(&Facts::of(&authentic), rules, expected, now);
-    let Table { rows, reasons, notes, mut not_proven, .. } = table;
+    let (table, claims) = rules::judge(&Facts::of(&authentic, policy.anchors().id()), rules, expected);
+    let Table { rows, reasons, warnings, notes, mut not_proven, .. } = table;
     if !reasons.is_empty() {
         return Err(Refusal::new(reasons, rules.mode, rules.name.clone(), rows));
     }
-    let mut all_notes = rules.written.clone();
-    all_notes.extend(rules.anys());
+    let warned = warnings.len();
+    let mut all_notes = warnings;
+    all_notes.extend(rules.written.iter().cloned());
+    all_notes.extend(rules.anys(authentic.tee()));
     all_notes.extend(notes);
     not_proven.extend(never_proven(rules.mode, expected));
+    let at = authentic.at();
+    if at < RULES_WRITTEN {
+        all_notes.push(format!(
+            "the time of this verdict, {at}, is before this release's rules were written ({RULES_WRITTEN})"
+        ));
+    }
     Ok(Appraised {
         authentic,
+        binding: expected.binding(),
         claims,
         rows,
+        warned,
         notes: all_notes,
         not_proven,
         policy_name: rules.name.clone(),
         policy_digest: rules.digest,
-        at: now,
+        at,
     })
 }
 
@@ -67,8 +72,11 @@ fn never_proven(mode: Mode, expected: &Expected<'_>) -> Vec<String> {
 #[must_use = "a verdict that nobody uses protects nothing"]
 pub struct Appraised {
     authentic: Authentic,
+    binding: Binding,
     claims: Option<Claims>,
     rows: Vec<Row>,
+    /// So many of the notes, the first ones, are warnings.
+    warned: usize,
     notes: Vec<String>,
     not_proven: Vec<String>,
     policy_name: String,
@@ -94,13 +102,25 @@ impl Appraised {
         &self.authentic
     }
 
+    /// What the evidence was compared with. Whoever acts on a verdict demands the kind that allows the deed.
+    #[must_use]
+    pub fn binding(&self) -> Binding {
+        self.binding
+    }
+
     /// What the enclave said, bound by the evidence. A key release has no claims.
     #[must_use]
     pub fn claims(&self) -> Option<&Claims> {
         self.claims.as_ref()
     }
 
-    /// What the policy left open in writing, re-set, or accepts with a remark.
+    /// What is accepted until a written day only, with the days left.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        self.parted().0
+    }
+
+    /// All warnings, then what the policy left open in writing, re-set, or accepts with a remark.
     #[must_use]
     pub fn notes(&self) -> &[String] {
         &self.notes
@@ -148,10 +168,15 @@ impl Appraised {
             "policy": self.policy_name,
             "policy_sha256": hex::encode(self.policy_digest),
             "rows": self.rows,
+            "warnings": self.warnings(),
             "notes": self.notes,
             "not_proven": self.not_proven,
             "claims": self.claims,
         })
+    }
+
+    fn parted(&self) -> (&[String], &[String]) {
+        self.notes.split_at(self.warned.min(self.notes.len()))
     }
 
     fn headline(&self) -> String {
@@ -169,7 +194,11 @@ impl fmt::Display for Appraised {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.headline())?;
         f.write_str(&columns(&self.rows))?;
-        for (title, lines) in [("left open or worth knowing", &self.notes), ("not proven", &self.not_proven)] {
+        for (title, lines) in [
+            ("WARNING, accepted until a day", self.parted().0),
+            ("left open or worth knowing", self.parted().1),
+            ("not proven", &self.not_proven[..]),
+        ] {
             if !lines.is_empty() {
                 writeln!(f, "{title}:")?;
             }

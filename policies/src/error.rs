@@ -4,7 +4,7 @@
 use core::fmt;
 use std::io;
 
-use vouchsafe_attestation::{Mode, VerifyError};
+use vouchsafe_attestation::{Mode, UnixTime, VerifyError};
 
 /// Why a policy file cannot be used. Messages hold field names of this format, numbers and fixed words only.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,10 +27,24 @@ pub enum PolicyError {
     },
     /// The policy asks for something that this release does not do.
     Unsupported(&'static str),
+    /// The clock of the relying party shows a time before these rules were written.
+    Clock(UnixTime),
     /// The simulated root that the policy names could not be read.
     RootUnreadable(io::ErrorKind),
     /// The simulated root is not the one that the policy names, or no usable root.
     Root(VerifyError),
+}
+
+/// Stands for a pipe, socket or device where a file should be: the standard library has no kind for it.
+pub(crate) const NOT_REGULAR: io::ErrorKind = io::ErrorKind::Unsupported;
+
+/// Why a file cannot be read.
+struct Why(io::ErrorKind);
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == NOT_REGULAR { f.write_str("not a regular file") } else { self.0.fmt(f) }
+    }
 }
 
 impl PolicyError {
@@ -46,6 +60,7 @@ impl PolicyError {
             Self::Invalid { .. } => "POLICY_INVALID",
             Self::Incomplete { .. } => "POLICY_INCOMPLETE",
             Self::Unsupported(_) => "POLICY_UNSUPPORTED",
+            Self::Clock(_) => "CLOCK_BEFORE_BUILD",
             Self::RootUnreadable(_) => "POLICY_ROOT_UNREADABLE",
             Self::Root(error) => error.code(),
         }
@@ -55,7 +70,7 @@ impl PolicyError {
     #[must_use]
     pub fn exit(&self) -> u8 {
         match self {
-            Self::Unreadable(_) | Self::RootUnreadable(_) => 9,
+            Self::Unreadable(_) | Self::RootUnreadable(_) | Self::Clock(_) => 9,
             Self::Invalid { .. } | Self::Incomplete { .. } | Self::Unsupported(_) => 1,
             Self::Root(error) => error.exit(),
         }
@@ -74,6 +89,9 @@ impl PolicyError {
                 "write the missing fields, or let `vouchsafe policy init --mode simulation` write a complete policy"
             }
             Self::Unsupported(_) => "remove it, or use a release that supports it",
+            Self::Clock(_) => {
+                "set this machine's clock: under a clock in the past, revoked and expired things look current"
+            }
             Self::RootUnreadable(_) => {
                 "make the simulated root with `vouchsafe-simulator root --root DIR`; its path is relative to the policy file"
             }
@@ -85,7 +103,7 @@ impl PolicyError {
 impl fmt::Display for PolicyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreadable(kind) => write!(f, "the policy file cannot be read: {kind}"),
+            Self::Unreadable(kind) => write!(f, "the policy file cannot be read: {}", Why(*kind)),
             Self::Invalid { at: Some((line, column)), fact } => {
                 write!(f, "the policy is wrong at line {line}, column {column}: {fact}")
             }
@@ -96,7 +114,14 @@ impl fmt::Display for PolicyError {
                 missing.join(", ")
             ),
             Self::Unsupported(what) => write!(f, "the policy asks for what this release does not do: {what}"),
-            Self::RootUnreadable(kind) => write!(f, "the simulated root named in the policy cannot be read: {kind}"),
+            Self::Clock(now) => write!(
+                f,
+                "the clock shows {now}, a time before this release's rules were written ({})",
+                crate::RULES_WRITTEN
+            ),
+            Self::RootUnreadable(kind) => {
+                write!(f, "the simulated root named in the policy cannot be read: {}", Why(*kind))
+            }
             Self::Root(error) => write!(f, "the simulated root named in the policy cannot be used: {error}"),
         }
     }

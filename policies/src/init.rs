@@ -3,9 +3,12 @@
 
 use core::fmt::Write as _;
 
-use vouchsafe_attestation::{Ed25519Public, Mode, snp::Product};
+use vouchsafe_attestation::{Ed25519Public, Mode, Tee, snp::Product};
 
-use crate::Listed;
+use crate::{
+    Listed,
+    presets::{self, Preset},
+};
 
 /// What `vouchsafe policy init` was told.
 #[derive(Clone, Debug)]
@@ -14,22 +17,42 @@ pub struct InitOptions {
     pub name: String,
     /// Which trust root; decides mode and base.
     pub anchors: InitAnchors,
-    /// Accepted launch digests; an empty list leaves the field to the user.
-    pub measurements: Listed<[u8; 48]>,
-    /// Accepted configuration digests; an empty list leaves the field to the user.
+    /// Accepted configuration digests, for both technologies; an empty list leaves the field to the user.
     pub config_digests: Listed<[u8; 32]>,
-    /// Accepted chips; an empty list leaves the field to the user.
+    /// Accepted models; an empty list leaves the field to the user.
+    pub models: Listed<InitModel>,
+    /// What is known of SEV-SNP; `None` does not accept it.
+    pub snp: Option<InitSnp>,
+    /// What is known of TDX; `None` does not accept it.
+    pub tdx: Option<InitTdx>,
+}
+
+/// What the policy says of SEV-SNP. An empty list leaves the field to the user.
+#[derive(Clone, Debug)]
+pub struct InitSnp {
+    /// Accepted launch digests.
+    pub measurements: Listed<[u8; 48]>,
+    /// Accepted chips.
     pub platforms: Listed<[u8; 64]>,
     /// Processor families; an empty list keeps the base's.
     pub products: Vec<Product>,
-    /// Accepted models; an empty list leaves the field to the user.
-    pub models: Listed<InitModel>,
+}
+
+/// What the policy says of TDX. An empty list leaves the field to the user.
+#[derive(Clone, Debug)]
+pub struct InitTdx {
+    /// Accepted measurements of the TD's first contents.
+    pub mr_td: Listed<[u8; 48]>,
+    /// Accepted values of RTMR0 to RTMR3.
+    pub rtmr: [Listed<[u8; 48]>; 4],
+    /// Accepted machines, by their PPID.
+    pub platforms: Listed<[u8; 16]>,
 }
 
 /// Which trust root the policy names.
 #[derive(Clone, Debug)]
 pub enum InitAnchors {
-    /// AMD's, compiled in.
+    /// AMD's and Intel's, compiled in.
     Hardware,
     /// One made on the tester's machine.
     Simulation {
@@ -62,32 +85,42 @@ impl InitAnchors {
     }
 }
 
+impl InitOptions {
+    fn base(&self) -> Preset {
+        match (self.anchors.mode(), &self.snp, &self.tdx) {
+            (Mode::Simulation, _, _) => presets::SIMULATION,
+            (Mode::Hardware, None, Some(_)) => presets::HARDWARE_TDX_STRICT,
+            (Mode::Hardware, _, _) => presets::HARDWARE_SNP_STRICT,
+        }
+    }
+}
+
 /// Writes the policy. What the options leave out stands there as a comment, and [`crate::Policy::parse`] then names it as missing.
 #[must_use]
 pub fn init_text(opts: &InitOptions) -> String {
-    let mode = opts.anchors.mode();
     let mut text = String::new();
     line(&mut text, HEAD);
     line(&mut text, "version = 1");
     line(&mut text, &format!("name = {}", quoted(&opts.name)));
     line(&mut text, "");
-    match &opts.anchors {
-        InitAnchors::Hardware => line(&mut text, "# Evidence must come from AMD's own root.\nmode = \"hardware\""),
-        InitAnchors::Simulation { .. } => line(
-            &mut text,
-            "# A rehearsal: evidence comes from a simulated processor. It proves nothing about hardware.\nmode = \"simulation\"",
-        ),
-    }
-    line(&mut text, "tee = [\"sev-snp\"]");
-    let base = match mode {
-        Mode::Hardware => crate::presets::HARDWARE_SNP_STRICT,
-        Mode::Simulation => crate::presets::SIMULATION,
-    };
     line(
         &mut text,
-        "# Floors, guest policy, revocation rules: `vouchsafe policy show` prints the base. What you write here wins over it.",
+        match &opts.anchors {
+            InitAnchors::Hardware => "# Evidence must come from the vendor's own root.\nmode = \"hardware\"",
+            InitAnchors::Simulation { .. } => {
+                "# A rehearsal: evidence comes from a simulated processor. It proves nothing about hardware.\nmode = \"simulation\""
+            }
+        },
     );
-    line(&mut text, &format!("extends = \"{}\"", base.name));
+    let tees = [(opts.snp.is_some(), Tee::SevSnp), (opts.tdx.is_some(), Tee::Tdx)];
+    let tees: Vec<_> =
+        tees.iter().filter(|(known, _)| *known).map(|(_, tee)| format!("\"{}\"", tee.as_str())).collect();
+    line(&mut text, &format!("tee = [{}]", tees.join(", ")));
+    line(
+        &mut text,
+        "# Floors, attributes, revocation rules: `vouchsafe policy show` prints the base. What you write here wins over it.",
+    );
+    line(&mut text, &format!("extends = \"{}\"", opts.base().name));
     if opts.models.is_any() {
         line(&mut text, "\n# Any model of any vendor. Every verdict prints this.\nmodels = \"any\"");
     }
@@ -95,25 +128,54 @@ pub fn init_text(opts: &InitOptions) -> String {
         line(&mut text, "\n# The simulated root: this file and no other. The path is relative to this policy.\n[root]");
         line(&mut text, &format!("path = {}\nsha256 = \"{}\"", quoted(path), hex::encode(sha256)));
     }
-    line(&mut text, "\n[sev-snp]");
-    line(&mut text, "# Which code: launch digests that you computed with `vouchsafe measure`.");
-    list(&mut text, "measurements", &opts.measurements, "96 hex digits");
-    line(&mut text, "# Which configuration: SHA-256 of configuration files that you read.");
-    list(&mut text, "config_digests", &opts.config_digests, "64 hex digits");
-    line(
-        &mut text,
-        "# Which machines: chip ids. \"any\" leaves open who owns the machine, and every verdict prints it.",
-    );
-    list(&mut text, "platforms", &opts.platforms, "128 hex digits");
-    if !opts.products.is_empty() {
-        let words: Vec<_> = opts.products.iter().map(|product| format!("\"{product}\"")).collect();
-        line(&mut text, "# Which processor families.");
-        line(&mut text, &format!("products = [{}]", words.join(", ")));
+    if let Some(known) = &opts.snp {
+        snp(&mut text, known, &opts.config_digests);
+    }
+    if let Some(known) = &opts.tdx {
+        tdx(&mut text, known, &opts.config_digests);
+        // No base holds the hardware rules of both technologies, so the second one's are written out.
+        if opts.snp.is_some() && opts.base() == presets::HARDWARE_SNP_STRICT {
+            line(&mut text, "\n# From here on: the rules of the base hardware-tdx-strict, for you to keep.");
+            text.push_str(presets::tdx_rules());
+        }
     }
     models(&mut text, &opts.models);
     text
 }
 
+fn snp(text: &mut String, known: &InitSnp, config_digests: &Listed<[u8; 32]>) {
+    line(text, "\n[sev-snp]");
+    line(text, "# Which code: launch digests that you computed with `vouchsafe measure`.");
+    list(text, "measurements", &known.measurements, "96 hex digits");
+    line(text, CONFIG);
+    list(text, "config_digests", config_digests, "64 hex digits");
+    line(text, "# Which machines: chip ids. \"any\" leaves open who owns the machine, and every verdict prints it.");
+    list(text, "platforms", &known.platforms, "128 hex digits");
+    if !known.products.is_empty() {
+        let words: Vec<_> = known.products.iter().map(|product| format!("\"{product}\"")).collect();
+        line(text, "# Which processor families.");
+        line(text, &format!("products = [{}]", words.join(", ")));
+    }
+}
+
+fn tdx(text: &mut String, known: &InitTdx, config_digests: &Listed<[u8; 32]>) {
+    line(text, "\n[tdx]");
+    line(text, "# Which code: digests of the first contents, that you computed with `vouchsafe measure`.");
+    list(text, "mr_td", &known.mr_td, "96 hex digits");
+    line(
+        text,
+        "# What was measured later: firmware configuration, kernel, command line and disk, and what the guest adds itself.",
+    );
+    for (field, registers) in ["rtmr0", "rtmr1", "rtmr2", "rtmr3"].iter().zip(&known.rtmr) {
+        list(text, field, registers, "96 hex digits");
+    }
+    line(text, CONFIG);
+    list(text, "config_digests", config_digests, "64 hex digits");
+    line(text, "# Which machines: PPIDs. \"any\" leaves open who owns the machine, and every verdict prints it.");
+    list(text, "platforms", &known.platforms, "32 hex digits");
+}
+
+const CONFIG: &str = "# Which configuration: SHA-256 of configuration files that you read.";
 const HEAD: &str = "# A Vouchsafe policy: what this relying party accepts. docs/policy.md explains every field.
 # Every mandatory field is written here or in the base; nothing has a default.";
 

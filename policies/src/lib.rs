@@ -3,6 +3,8 @@
 
 mod appraise;
 mod binding;
+mod check;
+mod clock;
 mod error;
 mod explain;
 mod facts;
@@ -19,13 +21,20 @@ pub mod presets;
 pub mod usage;
 
 pub use appraise::{Appraised, appraise};
-pub use binding::Expected;
+pub use binding::{Binding, Expected};
+pub use check::{Check, Class};
+pub use clock::{RULES_WRITTEN, plausible};
 pub use error::PolicyError;
-pub use init::{InitAnchors, InitModel, InitOptions, init_text};
+pub use init::{InitAnchors, InitModel, InitOptions, InitSnp, InitTdx, init_text};
 pub use listed::Listed;
 pub use policy::Policy;
 pub use raw::MAX_POLICY;
-pub use refusal::{Check, Class, Reason, Refusal};
-pub use rules::snp::{CpuFloor, Forbid, GuestPolicyRules, Need, PlatformRules, SnpRules, TcbFloor};
+pub use refusal::{Reason, Refusal};
+pub use rules::dates::Dated;
+pub use rules::snp::{AnnouncedFloor, CpuFloor, CrlRules, GuestPolicyRules, PlatformRules, SnpRules, TcbFloor};
+pub use rules::tdx::{
+    AnnouncedEvaluation, CollateralRules, PckRules, StatusGrace, TdAttributeRules, TdxRules, TdxTcbRules,
+};
+pub use rules::words::{Forbid, Need};
 pub use table::{Outcome, Prover, Row};
-pub use total::{CrlRules, ModelRule, Rules};
+pub use total::{ModelRule, Rules};

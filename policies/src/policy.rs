@@ -2,11 +2,11 @@
 //! It judges no evidence: [`crate::appraise`] does.
 
 use core::fmt;
-use std::{io, path::Path};
+use std::{fs, io, path::Path};
 
 use vouchsafe_attestation::{Mode, Tee, anchors::Anchors};
 
-use crate::{PolicyError, Rules, raw::MAX_POLICY};
+use crate::{PolicyError, Rules, error::NOT_REGULAR, raw::MAX_POLICY};
 
 /// A relying party's whole expectation: which root, which code, which machine, which models.
 pub struct Policy {
@@ -15,7 +15,7 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Reads the policy at `path`; a simulated root's path is relative to it.
+    /// Reads the policy at `path`, a regular file; a simulated root's path is relative to it.
     ///
     /// # Errors
     /// `POLICY_*`, or the root's own code.
@@ -95,10 +95,21 @@ impl fmt::Debug for Policy {
 
 const MAX_ROOT: usize = 64 * 1024;
 
+/// A regular file only: opening a pipe waits for a writer, and a device may never end.
+///
+/// Whoever can put a pipe there between the two calls can also write the policy, and gains a wait.
 fn read_capped(path: &Path, cap: usize) -> io::Result<Vec<u8>> {
     use io::Read as _;
+    let regular = |meta: &fs::Metadata| match meta {
+        meta if meta.is_file() => Ok(()),
+        meta if meta.is_dir() => Err(io::ErrorKind::IsADirectory),
+        _ => Err(NOT_REGULAR),
+    };
+    regular(&fs::metadata(path)?)?;
+    let file = fs::File::open(path)?;
+    regular(&file.metadata()?)?;
     let mut bytes = Vec::new();
     // One byte more than the cap, so that the parser can say that it is too large.
-    std::fs::File::open(path)?.take(cap as u64 + 1).read_to_end(&mut bytes)?;
+    file.take(cap as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }

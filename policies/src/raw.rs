@@ -1,14 +1,15 @@
 //! Turns policy text into a table of optional fields, with its base laid under it.
 //! It does not decide what is mandatory: [`crate::Rules`] does, and is total.
 
+pub(crate) mod tdx;
+
 use serde::Deserialize;
 use toml::{Table, Value};
 
 use crate::{
-    PolicyError,
+    Forbid, Need, PolicyError,
     listed::Listed,
     presets::{self, Preset},
-    rules::snp::{Forbid, Need},
 };
 
 /// A policy file longer than this is refused before it is parsed.
@@ -25,7 +26,7 @@ pub(crate) struct RawPolicy {
     pub root: Option<RawRoot>,
     #[serde(rename = "sev-snp")]
     pub snp: Option<RawSnp>,
-    pub tdx: Option<Table>,
+    pub tdx: Option<tdx::RawTdx>,
     pub crl: Option<RawCrl>,
     pub session: Option<RawSession>,
     pub models: Option<Listed<RawModel>>,
@@ -85,6 +86,20 @@ pub(crate) struct RawTcb {
     pub genoa: Option<RawFloor>,
     #[serde(rename = "Turin")]
     pub turin: Option<RawFloor>,
+    pub announced: Option<Vec<RawAnnouncedFloor>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawAnnouncedFloor {
+    pub product: Option<String>,
+    pub from: Option<String>,
+    pub source: Option<String>,
+    pub fmc: Option<u8>,
+    pub bootloader: Option<u8>,
+    pub tee: Option<u8>,
+    pub snp: Option<u8>,
+    pub microcode: Option<Vec<RawMicrocode>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

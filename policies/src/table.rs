@@ -2,7 +2,7 @@
 //! It decides nothing: every rule brings its own outcome.
 
 use serde::Serialize;
-use vouchsafe_attestation::Mode;
+use vouchsafe_attestation::{Mode, Tee};
 
 use crate::{Check, Reason};
 
@@ -27,6 +27,8 @@ pub enum Outcome {
     Accepted,
     /// The policy says `any`, or allows what it could forbid.
     Any,
+    /// Accepted until a written day, which is named.
+    Warned,
     /// It is not.
     Refused,
 }
@@ -38,6 +40,7 @@ impl Outcome {
         match self {
             Self::Accepted => "accepted",
             Self::Any => "any",
+            Self::Warned => "WARNING",
             Self::Refused => "REFUSED",
         }
     }
@@ -52,6 +55,8 @@ pub enum Prover {
     Processor,
     /// The root, in its signed revocation list.
     RevocationList,
+    /// The root, in its signed assessment of the platform.
+    Collateral,
     /// This program's own computation.
     Verifier,
     /// The enclave itself, in claims bound by the report.
@@ -61,16 +66,24 @@ pub enum Prover {
 impl Prover {
     /// The words for a table.
     #[must_use]
-    pub const fn as_str(self, mode: Mode) -> &'static str {
-        match (self, mode) {
-            (Self::Root, Mode::Hardware) => "AMD, by its certificates",
-            (Self::Root, Mode::Simulation) => "SIMULATED root, by its certificates",
-            (Self::Processor, Mode::Hardware) => "the processor, in its signed report",
-            (Self::Processor, Mode::Simulation) => "SIMULATED processor, in its signed report",
-            (Self::RevocationList, Mode::Hardware) => "AMD, in its signed revocation list",
-            (Self::RevocationList, Mode::Simulation) => "SIMULATED root, in its revocation list",
-            (Self::Verifier, _) => "this program, by its own computation",
-            (Self::Enclave, _) => "the measured code, in claims bound by the report",
+    pub const fn as_str(self, mode: Mode, tee: Tee) -> &'static str {
+        match (self, mode, tee) {
+            (Self::Root, Mode::Hardware, Tee::SevSnp) => "AMD, by its certificates",
+            (Self::Root, Mode::Hardware, Tee::Tdx) => "Intel, by its certificates",
+            (Self::Root, Mode::Simulation, _) => "SIMULATED root, by its certificates",
+            (Self::Processor, Mode::Hardware, Tee::SevSnp) => "the processor, in its signed report",
+            (Self::Processor, Mode::Hardware, Tee::Tdx) => "the processor, in its signed quote",
+            (Self::Processor, Mode::Simulation, Tee::SevSnp) => "SIMULATED processor, in its signed report",
+            (Self::Processor, Mode::Simulation, Tee::Tdx) => "SIMULATED processor, in its signed quote",
+            (Self::RevocationList, Mode::Hardware, Tee::SevSnp) => "AMD, in its signed revocation list",
+            (Self::RevocationList, Mode::Hardware, Tee::Tdx) => "Intel, in its signed revocation lists",
+            (Self::RevocationList, Mode::Simulation, _) => "SIMULATED root, in its revocation list",
+            (Self::Collateral, Mode::Hardware, Tee::SevSnp) => "AMD, in its signed collateral",
+            (Self::Collateral, Mode::Hardware, Tee::Tdx) => "Intel, in its signed collateral",
+            (Self::Collateral, Mode::Simulation, _) => "SIMULATED root, in its collateral",
+            (Self::Verifier, _, _) => "this program, by its own computation",
+            (Self::Enclave, _, Tee::SevSnp) => "the measured code, in claims bound by the report",
+            (Self::Enclave, _, Tee::Tdx) => "the measured code, in claims bound by the quote",
         }
     }
 }
@@ -79,15 +92,25 @@ impl Prover {
 #[derive(Debug)]
 pub(crate) struct Table {
     mode: Mode,
+    tee: Tee,
     pub rows: Vec<Row>,
     pub reasons: Vec<Reason>,
+    pub warnings: Vec<String>,
     pub notes: Vec<String>,
     pub not_proven: Vec<String>,
 }
 
 impl Table {
-    pub(crate) fn new(mode: Mode) -> Self {
-        Self { mode, rows: Vec::new(), reasons: Vec::new(), notes: Vec::new(), not_proven: Vec::new() }
+    pub(crate) fn new(mode: Mode, tee: Tee) -> Self {
+        Self {
+            mode,
+            tee,
+            rows: Vec::new(),
+            reasons: Vec::new(),
+            warnings: Vec::new(),
+            notes: Vec::new(),
+            not_proven: Vec::new(),
+        }
     }
 
     /// The finding is what the policy names.
@@ -106,6 +129,12 @@ impl Table {
         self.notes.push(note.into());
     }
 
+    /// The finding is accepted until a written day.
+    pub(crate) fn warn(&mut self, check: Check, by: Prover, fact: impl Into<String>, warning: String) {
+        self.row(check.subject(), by, fact.into(), Outcome::Warned);
+        self.warnings.push(warning);
+    }
+
     /// The finding is not what the policy names.
     pub(crate) fn refuse(&mut self, check: Check, by: Prover, expected: impl Into<String>, actual: impl Into<String>) {
         let actual = actual.into();
@@ -114,7 +143,7 @@ impl Table {
     }
 
     fn row(&mut self, subject: &'static str, by: Prover, fact: String, outcome: Outcome) {
-        self.rows.push(Row { subject, fact, proven_by: by.as_str(self.mode), outcome });
+        self.rows.push(Row { subject, fact, proven_by: by.as_str(self.mode, self.tee), outcome });
     }
 }
 

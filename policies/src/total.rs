@@ -5,11 +5,8 @@ use vouchsafe_attestation::{Ed25519Public, Mode, Tee, claims, encoding::from_hex
 
 use crate::{
     Listed, PolicyError, presets,
-    raw::{self, Layered, RawCrl, RawMinNumber, RawModel, RawRoot},
-    rules::{
-        guest,
-        snp::{Missing, Need, SnpRules, products_named},
-    },
+    raw::{self, Layered, RawModel, RawRoot},
+    rules::{snp::SnpRules, tdx::TdxRules, words::Missing},
 };
 
 /// Everything of a policy but its anchors.
@@ -19,21 +16,12 @@ pub struct Rules {
     pub(crate) mode: Mode,
     pub(crate) tee: Vec<Tee>,
     pub(crate) digest: [u8; 32],
-    pub(crate) snp: SnpRules,
-    pub(crate) crl: CrlRules,
+    pub(crate) snp: Option<SnpRules>,
+    pub(crate) tdx: Option<TdxRules>,
     pub(crate) max_evidence_age_s: u64,
     pub(crate) models: Listed<ModelRule>,
     /// Base and re-set fields, in words.
     pub(crate) written: Vec<String>,
-}
-
-/// How fresh revocation lists must be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CrlRules {
-    /// Oldest accepted age.
-    pub max_age_days: u32,
-    /// Lowest accepted list number for Milan, Genoa, Turin.
-    pub min_number: [u64; 3],
 }
 
 /// What a model must show.
@@ -65,50 +53,30 @@ impl Rules {
         &self.models
     }
 
-    /// What it says of SEV-SNP.
+    /// What it says of SEV-SNP, where it accepts that.
     #[must_use]
-    pub fn snp(&self) -> &SnpRules {
-        &self.snp
+    pub fn snp(&self) -> Option<&SnpRules> {
+        self.snp.as_ref()
     }
 
-    /// What it says of revocation lists.
+    /// What it says of TDX, where it accepts that.
     #[must_use]
-    pub fn crl(&self) -> CrlRules {
-        self.crl
+    pub fn tdx(&self) -> Option<&TdxRules> {
+        self.tdx.as_ref()
     }
 
-    /// Every `any` that was written, in words.
-    pub(crate) fn anys(&self) -> Vec<String> {
-        let snp = &self.snp;
+    /// Every `any` that was written for this technology or for all, in words.
+    pub(crate) fn anys(&self, tee: Tee) -> Vec<String> {
         let mut words = Vec::new();
-        for (any, field, what) in [
-            (snp.measurements.is_any(), "sev-snp.measurements", "code"),
-            (snp.config_digests.is_any(), "sev-snp.config_digests", "configuration"),
-            (snp.platforms.is_any(), "sev-snp.platforms", "machine"),
-            (snp.csp.is_any(), "sev-snp.csp", "cloud provider's key"),
-            (self.models.is_any(), "models", "model of any vendor"),
-        ] {
-            if any {
-                words.push(format!("`{field}` = any: any {what} is accepted"));
-            }
+        match tee {
+            Tee::SevSnp => self.snp.iter().for_each(|snp| snp.anys(&mut words)),
+            Tee::Tdx => self.tdx.iter().for_each(|tdx| tdx.anys(&mut words)),
+        }
+        if self.models.is_any() {
+            words.push("`models` = any: any model of any vendor is accepted".to_owned());
         }
         for model in self.models.entries().iter().filter(|model| model.vendor_keys.is_any()) {
             words.push(format!("`models.vendor_keys` = any: the model {} may be signed by anybody", model.id));
-        }
-        let mut open: Vec<_> = guest::REQUIRED
-            .iter()
-            .filter(|bit| (bit.rule)(&snp.guest_policy) == Need::Any)
-            .map(|bit| format!("guest_policy.{}", bit.field))
-            .collect();
-        for (need, field) in
-            [(snp.platform.alias_check, "alias_check"), (snp.platform.ciphertext_hiding, "ciphertext_hiding")]
-        {
-            if need == Need::Any {
-                open.push(format!("platform.{field}"));
-            }
-        }
-        if !open.is_empty() {
-            words.push(format!("any, on or off: {}", open.join(", ")));
         }
         words
     }
@@ -129,19 +97,21 @@ impl Rules {
                 word.parse().map_err(|_| PolicyError::invalid("`mode` is neither \"hardware\" nor \"simulation\""))?
             }
         };
-        if raw.tdx.is_some() {
-            return Err(PolicyError::Unsupported(NO_TDX));
-        }
         match raw.version {
             Some(1) => {}
             Some(_) => return Err(PolicyError::Unsupported("a `version` other than 1")),
             None => missing.name("version"),
         }
-        let tee = tees(missing.take(raw.tee, "tee").unwrap_or_default())?;
+        let named = missing.take(raw.tee, "tee").map(tees).transpose()?;
+        let tee = technologies(named, raw.snp.is_some(), raw.tdx.is_some());
         let rootless = mode == Mode::Simulation && raw.root.is_none();
         let root = root(mode, raw.root, &mut missing)?;
-        let snp = SnpRules::total(raw.snp.unwrap_or_default(), mode, &mut missing)?;
-        let crl = crl(raw.crl.unwrap_or_default(), &snp, &mut missing)?;
+        // The table of a technology that is not accepted is read all the same, but need not be complete.
+        let mut unwanted = Missing::default();
+        let names = if tee.contains(&Tee::SevSnp) { &mut missing } else { &mut unwanted };
+        let snp = SnpRules::total(raw.snp.unwrap_or_default(), raw.crl.unwrap_or_default(), mode, names)?;
+        let names = if tee.contains(&Tee::Tdx) { &mut missing } else { &mut unwanted };
+        let tdx = TdxRules::total(raw.tdx.unwrap_or_default(), mode, names)?;
         let age = missing.take(raw.session.unwrap_or_default().max_evidence_age_s, "session.max_evidence_age_s");
         let models = match missing.take(raw.models, "models") {
             None => Listed::Any,
@@ -174,10 +144,10 @@ impl Rules {
         let rules = Self {
             name,
             mode,
-            tee,
             digest: sha256(text.as_bytes()),
-            snp,
-            crl,
+            snp: tee.contains(&Tee::SevSnp).then_some(snp),
+            tdx: tee.contains(&Tee::Tdx).then_some(tdx),
+            tee,
             max_evidence_age_s: age,
             models,
             written: reset,
@@ -186,19 +156,31 @@ impl Rules {
     }
 }
 
-const NO_TDX: &str = "Intel TDX; this release appraises SEV-SNP only";
-
 fn tees(words: Vec<String>) -> Result<Vec<Tee>, PolicyError> {
     let mut tees = Vec::new();
     for word in words {
-        match word.parse() {
-            Ok(Tee::SevSnp) if tees.is_empty() => tees.push(Tee::SevSnp),
-            Ok(Tee::SevSnp) => return Err(PolicyError::invalid("`tee` names \"sev-snp\" twice")),
-            Ok(Tee::Tdx) => return Err(PolicyError::Unsupported(NO_TDX)),
-            Err(_) => return Err(PolicyError::invalid("`tee` holds a word that is neither \"sev-snp\" nor \"tdx\"")),
+        let tee: Tee = word
+            .parse()
+            .map_err(|_| PolicyError::invalid("`tee` holds a word that is neither \"sev-snp\" nor \"tdx\""))?;
+        if tees.contains(&tee) {
+            return Err(PolicyError::invalid(format!("`tee` names \"{}\" twice", tee.as_str())));
         }
+        tees.push(tee);
+    }
+    if tees.is_empty() {
+        return Err(PolicyError::invalid("`tee` is an empty list: nothing could ever pass"));
     }
     Ok(tees)
+}
+
+/// Where `tee` is missing, the tables that are there choose which other fields are missed.
+fn technologies(named: Option<Vec<Tee>>, snp: bool, tdx: bool) -> Vec<Tee> {
+    match (named, snp, tdx) {
+        (Some(named), _, _) => named,
+        (None, true, false) => vec![Tee::SevSnp],
+        (None, false, true) => vec![Tee::Tdx],
+        (None, _, _) => vec![Tee::SevSnp, Tee::Tdx],
+    }
 }
 
 fn root(mode: Mode, raw: Option<RawRoot>, missing: &mut Missing) -> Result<Option<RootRef>, PolicyError> {
@@ -217,32 +199,6 @@ fn root(mode: Mode, raw: Option<RawRoot>, missing: &mut Missing) -> Result<Optio
             Ok(Some(RootRef { path, sha256: hex_field(&digest, "root.sha256", 64)? }))
         }
     }
-}
-
-fn crl(raw: RawCrl, snp: &SnpRules, missing: &mut Missing) -> Result<CrlRules, PolicyError> {
-    match missing.take(raw.mode, "crl.mode").as_deref() {
-        None | Some("required") => {}
-        Some(_) => return Err(PolicyError::Unsupported("a `crl.mode` other than \"required\"")),
-    }
-    let max_age_days = missing.take(raw.max_age_days, "crl.max_age_days").unwrap_or(1);
-    if max_age_days == 0 || max_age_days > 3660 {
-        return Err(PolicyError::invalid("`crl.max_age_days` is not 1 to 3660"));
-    }
-    let min_number = match missing.take(raw.min_number, "crl.min_number") {
-        None => [0; 3],
-        Some(RawMinNumber::All(number)) => [number; 3],
-        Some(RawMinNumber::Each(each)) => {
-            // Only the products that the policy accepts need a number.
-            let numbers = [each.milan, each.genoa, each.turin];
-            for (product, number) in products_named().into_iter().zip(numbers) {
-                if number.is_none() && snp.products.contains(&product.0) {
-                    missing.name(&format!("crl.min_number.{}", product.1));
-                }
-            }
-            numbers.map(Option::unwrap_or_default)
-        }
-    };
-    Ok(CrlRules { max_age_days, min_number })
 }
 
 fn models(raw: Listed<RawModel>, missing: &mut Missing) -> Result<Listed<ModelRule>, PolicyError> {

@@ -3,123 +3,76 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-use std::{collections::BTreeSet, fs, path::PathBuf};
+mod common;
 
-use vouchsafe_attestation::{Authentic, Collateral, Evidence, UnixTime, VerifyError, verify};
-use vouchsafe_policies::{Class, Expected, Policy, Refusal, appraise};
+use std::collections::BTreeSet;
+
+use common::{at, judged, snp, vectors};
+use vouchsafe_policies::{Policy, appraise};
 
 /// All leaves but the expired VLEK and all three revocation lists are in force.
-const NOW: UnixTime = UnixTime(1_772_323_200); // 2026-03-01T00:00:00Z
-
-/// The words of the index, what appraisal says instead, and what verification says when it refuses first.
-const WORDS: [(&str, &str, &str); 8] = [
-    ("VersionTooOld", "VERSION_TOO_OLD", ""),
-    ("DebugAllowed", "DEBUG_ALLOWED", ""),
-    ("AliasCheckIncomplete", "ALIAS_CHECK_INCOMPLETE", ""),
-    ("TcbBelowMinimum", "TCB_BELOW_FLOOR", ""),
-    ("ProvisionalFirmware", "FIRMWARE_PROVISIONAL", ""),
-    ("VmplNotAllowed", "VMPL_NOT_ALLOWED", ""),
-    ("VlekNotAllowed", "VLEK_NOT_ALLOWED", "LEAF_VLEK_UNSUPPORTED"),
-    ("VekExpired", "", "LEAF_EXPIRED"),
-];
-
-struct Row {
-    name: String,
-    product: &'static str,
-    words: Vec<String>,
-}
-
-fn vectors(test: &str) -> Option<PathBuf> {
-    let dir = std::env::var_os("VOUCHSAFE_VECTORS")
-        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/vectors")), PathBuf::from);
-    if dir.join("INDEX.md").is_file() {
-        return Some(dir);
-    }
-    assert_ne!(std::env::var("VOUCHSAFE_REQUIRE_VECTORS").as_deref(), Ok("1"), "{test}: vectors missing");
-    println!("NOT RUN: {test}: vectors missing");
-    None
-}
-
-fn rows(dir: &std::path::Path) -> Vec<Row> {
-    let index = fs::read_to_string(dir.join("INDEX.md")).unwrap();
-    let mut rows = Vec::new();
-    for line in index.lines().filter(|line| line.starts_with("| ")) {
-        let cells: Vec<_> = line.split('|').map(str::trim).collect();
-        let Some(product) = ["Milan", "Genoa", "Turin"].into_iter().find(|p| cells[2].starts_with(p)) else { continue };
-        let words = cells[10].split(", ").filter(|word| *word != "ACCEPT").map(str::to_owned).collect();
-        rows.push(Row { name: cells[1].to_owned(), product, words });
-    }
-    rows
-}
-
-fn evidence(dir: &std::path::Path, row: &Row) -> (Vec<u8>, Result<Authentic, VerifyError>) {
-    let snp = dir.join("snp");
-    let report = fs::read(snp.join(format!("{}.report.bin", row.name))).unwrap();
-    let leaf = fs::read(snp.join(format!("{}.vek.der", row.name))).unwrap();
-    let crl = fs::read(dir.join(format!("amd-ca/{}_vcek.crl", row.product.to_lowercase()))).unwrap();
-    let policy = policy(&report, "");
-    let verdict =
-        verify(&Evidence::SevSnp { report: report.clone() }, &Collateral::SevSnp { leaf, crl }, policy.anchors(), NOW);
-    (report, verdict)
-}
-
-/// The strict base with this report's own code, any machine, and `more` under `[sev-snp]`.
-fn policy(report: &[u8], more: &str) -> Policy {
-    let text = format!(
-        "version = 1\nmode = \"hardware\"\nextends = \"hardware-snp-strict\"\nmodels = \"any\"\n[sev-snp]\n\
-         measurements = [\"{}\"]\nconfig_digests = \"any\"\nplatforms = \"any\"\n{more}\n",
-        hex::encode(&report[0x90..0xc0]),
-    );
-    Policy::parse(&text, &|_| Err(std::io::ErrorKind::NotFound.into())).unwrap()
-}
-
-/// The REPORT_DATA of a recorded report belongs to somebody else's protocol: binding is left out here, on purpose and only here.
-fn codes(refusal: &Refusal) -> BTreeSet<&'static str> {
-    refusal.reasons.iter().filter(|r| r.rule.class() != Class::Binding).map(|r| r.code).collect()
-}
-
-fn judged(report: &[u8], authentic: Authentic, more: &str) -> BTreeSet<&'static str> {
-    let report_data = report[0x50..0x90].try_into().unwrap();
-    match appraise(authentic, &policy(report, more), &Expected::Release { report_data }, NOW) {
-        Ok(appraised) => {
-            assert!(!appraised.to_string().contains("SIMULATED"));
-            BTreeSet::new()
-        }
-        Err(refusal) => codes(&refusal),
-    }
-}
+const NOW: &str = "2026-03-01T00:00:00Z";
+/// The genuine VLEK was in force, and the Milan list too.
+const VLEK_NOW: &str = "2025-09-01T00:00:00Z";
+/// Every revocation list of the vectors has run out.
+const LATER: &str = "2026-11-21T00:00:00Z";
+const MILAN: &str = "products = [\"Milan\", \"Genoa\", \"Turin\"]";
 
 #[test]
 fn genuine_reports_get_the_verdicts_of_their_index() {
     let Some(dir) = vectors("genuine_reports_get_the_verdicts_of_their_index") else { return };
-    let rows = rows(&dir);
-    let on_disk = fs::read_dir(dir.join("snp")).unwrap().count();
-    assert_eq!((rows.len(), on_disk), (10, 20), "every vector has its row");
-    let mut accepted = 0;
+    let rows = snp(&dir);
+    let (mut accepted, mut refused, mut expired) = (0, 0, 0);
     for row in &rows {
-        let known: Vec<_> = row.words.iter().map(|word| WORDS.iter().find(|w| w.0 == word).unwrap()).collect();
-        match evidence(&dir, row) {
-            (_, Err(error)) => {
-                assert!(known.iter().any(|w| w.2 == error.code()), "{}: {}", row.name, error.code());
+        let policy = row.policy(MILAN);
+        assert_eq!(policy.rules().snp().unwrap().crl.max_age_days, 400);
+        match row.verify(&policy, at(NOW)) {
+            Err(error) => {
+                let known = common::WORDS.iter().filter(|w| row.words.iter().any(|word| word == w.0));
+                assert!(known.map(|w| w.2).any(|code| code == error.code()), "{}: {}", row.name, error.code());
+                expired += 1;
             }
-            (report, Ok(authentic)) => {
-                let wanted: BTreeSet<_> = known.iter().map(|w| w.1).filter(|code| !code.is_empty()).collect();
-                let got = judged(&report, authentic, "products = [\"Milan\", \"Genoa\", \"Turin\"]");
-                assert_eq!(got, wanted, "{}", row.name);
-                accepted += usize::from(got.is_empty());
+            Ok(authentic) => {
+                let got = judged(authentic, &policy, &row.expected());
+                assert_eq!(got, row.wanted(), "{}", row.name);
+                println!("{NOW} {:24} {got:?}", row.name);
+                if got.is_empty() { accepted += 1 } else { refused += 1 }
             }
         }
     }
-    assert_eq!(accepted, 6);
+    assert_eq!((rows.len(), accepted, refused, expired), (10, 6, 3, 1));
+}
+
+#[test]
+fn the_expired_vlek_has_the_other_reasons_of_its_row_while_it_was_in_force() {
+    let Some(dir) = vectors("the_expired_vlek_has_the_other_reasons_of_its_row_while_it_was_in_force") else { return };
+    let row = snp(&dir).into_iter().find(|row| row.name.contains("vlek")).unwrap();
+    let policy = row.policy(MILAN);
+    let got = judged(row.verify(&policy, at(VLEK_NOW)).unwrap(), &policy, &row.expected());
+    assert_eq!(got, row.wanted());
+    let named = row.policy(&format!("{MILAN}\ncsp = [\"cc-us-east-2.amazonaws.com\"]\nvmpl = [1]"));
+    let got = judged(row.verify(&named, at(VLEK_NOW)).unwrap(), &named, &row.expected());
+    assert_eq!(got, BTreeSet::from(["TCB_BELOW_FLOOR", "FIRMWARE_PROVISIONAL"]), "its provider is accepted by name");
+}
+
+#[test]
+fn expired_lists_ask_for_collateral() {
+    let Some(dir) = vectors("expired_lists_ask_for_collateral") else { return };
+    for row in snp(&dir) {
+        let error = row.verify(&row.policy(MILAN), at(LATER)).unwrap_err();
+        let wanted = if row.name.contains("vlek") { "LEAF_EXPIRED" } else { "CRL_EXPIRED" };
+        assert_eq!((error.code(), error.exit()), (wanted, 3), "{}", row.name);
+    }
 }
 
 #[test]
 fn without_the_opt_in_every_milan_fails_on_the_product() {
     let Some(dir) = vectors("without_the_opt_in_every_milan_fails_on_the_product") else { return };
     let mut milans = 0;
-    for row in rows(&dir) {
-        let (report, Ok(authentic)) = evidence(&dir, &row) else { continue };
-        let got = judged(&report, authentic, "");
+    for row in snp(&dir) {
+        let policy = row.policy("");
+        let Ok(authentic) = row.verify(&policy, at(NOW)) else { continue };
+        let got = judged(authentic, &policy, &row.expected());
         assert_eq!(got.contains("PRODUCT_NOT_ALLOWED"), row.product == "Milan", "{}: {got:?}", row.name);
         milans += usize::from(row.product == "Milan");
     }
@@ -129,11 +82,10 @@ fn without_the_opt_in_every_milan_fails_on_the_product() {
 #[test]
 fn a_genuine_verdict_prints_what_was_and_was_not_proven() {
     let Some(dir) = vectors("a_genuine_verdict_prints_what_was_and_was_not_proven") else { return };
-    let row = rows(&dir).into_iter().find(|row| row.product == "Turin").unwrap();
-    let (report, authentic) = evidence(&dir, &row);
-    let policy = policy(&report, "");
-    let report_data = report[0x50..0x90].try_into().unwrap();
-    let appraised = appraise(authentic.unwrap(), &policy, &Expected::Release { report_data }, NOW).unwrap();
+    let row = snp(&dir).into_iter().find(|row| row.product == "Turin").unwrap();
+    let announced = "[[sev-snp.tcb.announced]]\nproduct = \"Turin\"\nfrom = \"2026-03-31T00:00:00Z\"\nsource = \"bulletin 1\"\nsnp = 5";
+    let policy = row.policy(announced);
+    let appraised = appraise(row.verify(&policy, at(NOW)).unwrap(), &policy, &row.expected()).unwrap();
     let text = appraised.to_string();
     for part in [
         "availability",
@@ -142,25 +94,31 @@ fn a_genuine_verdict_prints_what_was_and_was_not_proven() {
         "`sev-snp.platforms` = any",
         "`models` = any",
         "single_socket",
+        "WARNING, accepted until a day",
+        "30 days left",
+        "before this release's rules were written",
     ] {
         assert!(text.contains(part), "{part} is not in\n{text}");
     }
     let json = appraised.to_json();
     assert_eq!((json["accepted"].as_bool(), json["mode"].as_str()), (Some(true), Some("hardware")));
     assert_eq!(json["rows"].as_array().unwrap().len(), appraised.rows().len());
-    assert_eq!(appraised.policy_digest(), policy.digest());
+    assert_eq!((json["warnings"].as_array().unwrap().len(), appraised.warnings().len()), (3, 3));
+    assert_eq!(&appraised.notes()[..3], appraised.warnings());
+    assert_eq!((appraised.policy_digest(), appraised.at()), (policy.digest(), at(NOW)));
     assert!(appraised.claims().is_none());
 }
 
 #[test]
 fn an_old_list_alone_asks_for_collateral_and_binding_outranks_all() {
     let Some(dir) = vectors("an_old_list_alone_asks_for_collateral_and_binding_outranks_all") else { return };
-    let row = rows(&dir).into_iter().find(|row| row.name == "genoa-v5-vcek-6d1ceffa").unwrap();
+    let row = snp(&dir).into_iter().find(|row| row.name == "genoa-v5-vcek-6d1ceffa").unwrap();
     let judge = |more: &str, flip: u8| {
-        let (report, authentic) = evidence(&dir, &row);
-        let mut report_data: [u8; 64] = report[0x50..0x90].try_into().unwrap();
+        let policy = row.policy(more);
+        let mut report_data: [u8; 64] = row.report[0x50..0x90].try_into().unwrap();
         report_data[0] ^= flip;
-        appraise(authentic.unwrap(), &policy(&report, more), &Expected::Release { report_data }, NOW).unwrap_err()
+        let expected = vouchsafe_policies::Expected::Release { report_data };
+        appraise(row.verify(&policy, at(NOW)).unwrap(), &policy, &expected).unwrap_err()
     };
     let old = judge("[crl]\nmax_age_days = 10", 0);
     assert_eq!((old.code(), old.exit(), old.reasons.len()), ("CRL_TOO_OLD", 3, 1));
@@ -174,4 +132,22 @@ fn an_old_list_alone_asks_for_collateral_and_binding_outranks_all() {
         (Some(false), Some("VMPL_NOT_ALLOWED"))
     );
     assert!(all.to_string().lines().count() >= 7 && all.table().contains("REFUSED"), "{all}");
+}
+
+#[test]
+fn evidence_verified_under_other_anchors_is_not_appraised() {
+    let Some(dir) = vectors("evidence_verified_under_other_anchors_is_not_appraised") else { return };
+    let row = snp(&dir).into_iter().find(|row| row.name == "genoa-v5-vcek-6d1ceffa").unwrap();
+    let hardware = row.policy("");
+    let root = include_bytes!("fixtures/simulated-root.pem");
+    let text = format!(
+        "version = 1\nmode = \"simulation\"\ntee = [\"sev-snp\"]\nextends = \"simulation\"\nmodels = \"any\"\n[root]\npath = \"r\"\n\
+         sha256 = \"{}\"\n[sev-snp]\nmeasurements = \"any\"\nconfig_digests = \"any\"\nplatforms = \"any\"\n",
+        hex::encode(vouchsafe_attestation::lp::sha256(root))
+    );
+    let simulation = Policy::parse(&text, &|_| Ok(root.to_vec())).unwrap();
+    let refusal = appraise(row.verify(&hardware, at(NOW)).unwrap(), &simulation, &row.expected()).unwrap_err();
+    assert_eq!((refusal.code(), refusal.exit()), ("ROOT_MISMATCH", 2));
+    let codes: Vec<_> = refusal.reasons.iter().map(|reason| reason.code).collect();
+    assert!(codes.contains(&"MODE_NOT_ALLOWED"), "{codes:?}");
 }

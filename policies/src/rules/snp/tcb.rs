@@ -1,12 +1,15 @@
 //! Security versions against the floors, and whether the firmware that runs can still be rolled back.
 //! A floor says that known holes are closed, not that there are none.
 
-use vouchsafe_attestation::snp::{Cpuid, Tcb};
+use vouchsafe_attestation::{
+    UnixTime,
+    snp::{Cpuid, Report, SnpFacts, Tcb},
+};
 
+use super::{SnpRules, TcbFloor};
 use crate::{
-    Check,
-    facts::Facts,
-    rules::snp::{Forbid, SnpRules, TcbFloor},
+    Check, Forbid,
+    rules::dates::{Phase, days},
     table::{Prover, Table},
 };
 
@@ -24,7 +27,7 @@ fn microcode(floor: &TcbFloor, cpu: Option<Cpuid>) -> Option<u8> {
 }
 
 /// COMMITTED (offset 0x1E0), LAUNCH (0x1F0) and REPORTED (0x180) TCB against the product's floor.
-pub(crate) fn floors(table: &mut Table, facts: &Facts, rules: &SnpRules) {
+pub(crate) fn floors(table: &mut Table, facts: &SnpFacts, rules: &SnpRules) {
     // Without a floor the product is not accepted either, and that rule says so.
     let Some(floor) = rules.tcb(facts.product) else { return };
     let report = &facts.report;
@@ -43,20 +46,57 @@ pub(crate) fn floors(table: &mut Table, facts: &Facts, rules: &SnpRules) {
             table.refuse(Check::CpuModel, Prover::Processor, "a CPU with a microcode floor", found);
         }
     }
-    for (name, tcb) in
-        [("committed", report.committed_tcb), ("launch", report.launch_tcb), ("reported", report.reported_tcb)]
-    {
+    for (name, tcb) in three(report) {
         let below = below(&tcb, floor, lowest);
         if below.is_empty() {
             table.accept(Check::Tcb, Prover::Processor, format!("{name}: {tcb}"));
         } else {
-            let wanted: Vec<_> =
-                below.iter().map(|(part, least, _)| format!("{part} {least:#04x} or higher")).collect();
-            let found: Vec<_> = below.iter().map(|(part, _, found)| format!("{part} {found:#04x}")).collect();
-            let (wanted, found) = (wanted.join(", "), found.join(", "));
+            let (wanted, found) = words(&below);
             table.refuse(Check::Tcb, Prover::Processor, format!("{name}: {wanted}"), format!("{name}: {found}"));
         }
     }
+}
+
+/// The same three against floors to come: a warning before the day, a refusal from then on.
+pub(crate) fn announced(table: &mut Table, facts: &SnpFacts, rules: &SnpRules, at: UnixTime) {
+    for rule in rules.announced.iter().filter(|rule| rule.product == facts.product) {
+        let lowest = microcode(&rule.floor, facts.report.cpuid);
+        let from = &rule.from;
+        for (name, tcb) in three(&facts.report) {
+            let below = below(&tcb, &rule.floor, lowest);
+            if below.is_empty() {
+                let fact = format!("{name}: meets the floor of {}", from.at);
+                table.accept(Check::TcbAnnounced, Prover::Processor, fact);
+                continue;
+            }
+            let (wanted, found) = words(&below);
+            match from.phase(at) {
+                Phase::Before(left) => {
+                    let left = days(left);
+                    let note = format!(
+                        "{left} left: from {} on this machine is refused, its {name} TCB needs {wanted} and has {found} ({})",
+                        from.at, from.source
+                    );
+                    table.warn(Check::TcbAnnounced, Prover::Processor, format!("{name}: {found}; {left} left"), note);
+                }
+                Phase::Reached => {
+                    let wanted = format!("{name}: {wanted} from {} on ({})", from.at, from.source);
+                    table.refuse(Check::TcbAnnounced, Prover::Processor, wanted, format!("{name}: {found}"));
+                }
+            }
+        }
+    }
+}
+
+fn three(report: &Report) -> [(&'static str, Tcb); 3] {
+    [("committed", report.committed_tcb), ("launch", report.launch_tcb), ("reported", report.reported_tcb)]
+}
+
+/// What is wanted and what was found, of every part below its floor.
+fn words(below: &[(&'static str, u8, u8)]) -> (String, String) {
+    let wanted: Vec<_> = below.iter().map(|(part, least, _)| format!("{part} {least:#04x} or higher")).collect();
+    let found: Vec<_> = below.iter().map(|(part, _, found)| format!("{part} {found:#04x}")).collect();
+    (wanted.join(", "), found.join(", "))
 }
 
 /// Every part below its floor: name, floor, found.
@@ -75,7 +115,7 @@ fn below(tcb: &Tcb, floor: &TcbFloor, microcode: Option<u8>) -> Vec<(&'static st
 }
 
 /// CURRENT against COMMITTED, for versions and for the TCB, and the mitigation vectors as bit masks.
-pub(crate) fn firmware(table: &mut Table, facts: &Facts, rules: &SnpRules) {
+pub(crate) fn firmware(table: &mut Table, facts: &SnpFacts, rules: &SnpRules) {
     let report = &facts.report;
     let same = report.current == report.committed && report.current_tcb == report.committed_tcb;
     let found = format!(

@@ -1,20 +1,20 @@
 //! Which code runs, under which configuration, and what its guest policy allows the host.
 //! It does not say what that code does: whoever listed the measurement read the code.
 
-use vouchsafe_attestation::snp::GuestPolicy;
+use vouchsafe_attestation::snp::{GuestPolicy, SnpFacts};
 
+use super::{GuestPolicyRules, SnpRules};
 use crate::{
-    Check,
-    facts::Facts,
-    rules::snp::{Forbid, GuestPolicyRules, Need, SnpRules},
+    Check, Forbid, Need,
+    rules::listed,
     table::{Prover, Table},
 };
 
 /// MEASUREMENT (offset 0x090), HOST_DATA (0x0C0) and VMPL (0x030).
-pub(crate) fn code(table: &mut Table, facts: &Facts, rules: &SnpRules) {
+pub(crate) fn code(table: &mut Table, facts: &SnpFacts, rules: &SnpRules) {
     let report = &facts.report;
-    super::listed(table, Check::Measurement, &rules.measurements, &report.measurement);
-    super::listed(table, Check::ConfigDigest, &rules.config_digests, &report.host_data);
+    listed(table, Check::Measurement, &rules.measurements, &report.measurement);
+    listed(table, Check::ConfigDigest, &rules.config_digests, &report.host_data);
     // 0xFFFFFFFF, a report that the host asked for, is in no list: a policy holds 0 to 3 only.
     let level = report.vmpl.to_string();
     if rules.vmpl.contains(&report.vmpl) {
@@ -68,7 +68,7 @@ pub(crate) const REQUIRED: [Bit<Need>; 5] = [
 ];
 
 /// POLICY (offset 0x008) bit by bit, and REPORT_ID_MA (0x160).
-pub(crate) fn policy(table: &mut Table, facts: &Facts, rules: &SnpRules) {
+pub(crate) fn policy(table: &mut Table, facts: &SnpFacts, rules: &SnpRules) {
     let (policy, rules) = (facts.report.policy, &rules.guest_policy);
     for bit in &FORBIDDEN {
         match ((bit.found)(policy), (bit.rule)(rules)) {

@@ -1,33 +1,37 @@
 //! Turns the `[sev-snp]` table of a policy into total rules.
 //! It does not apply them: its sisters in this folder do.
 
-use serde::Deserialize;
-use vouchsafe_attestation::{Mode, snp::Product};
+pub(crate) mod crl;
+mod floors;
+mod guest;
+mod platform;
+mod tcb;
 
+pub use crl::CrlRules;
+pub use floors::{AnnouncedFloor, CpuFloor, TcbFloor};
+
+use vouchsafe_attestation::{
+    Mode, UnixTime,
+    snp::{Product, SnpFacts},
+};
+
+use super::words::{Forbid, Missing, Need, hex_list};
 use crate::{
     Listed, PolicyError,
-    raw::{RawFloor, RawGuestPolicy, RawPlatform, RawSnp, RawTcb},
+    raw::{RawCrl, RawGuestPolicy, RawPlatform, RawSnp},
+    table::Table,
     total::hex_field,
 };
 
-/// Whether something may be there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Forbid {
-    /// It may not.
-    Forbidden,
-    /// It may; the verdict says so.
-    Allowed,
-}
-
-/// Whether something must be there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Need {
-    /// It must.
-    Required,
-    /// It need not; the verdict says so.
-    Any,
+/// Applies every rule of the table.
+pub(crate) fn judge(table: &mut Table, facts: &SnpFacts, rules: &SnpRules, at: UnixTime) {
+    guest::code(table, facts, rules);
+    guest::policy(table, facts, rules);
+    platform::machine(table, facts, rules);
+    tcb::floors(table, facts, rules);
+    tcb::announced(table, facts, rules, at);
+    tcb::firmware(table, facts, rules);
+    platform::revocation(table, facts, rules, at);
 }
 
 /// Everything that a policy says of SEV-SNP.
@@ -55,8 +59,12 @@ pub struct SnpRules {
     pub guest_policy: GuestPolicyRules,
     /// What the platform must report of itself.
     pub platform: PlatformRules,
+    /// How fresh revocation lists must be: the table `[crl]`.
+    pub crl: CrlRules,
     /// Floors of Milan, Genoa, Turin, present for every accepted product.
     pub(crate) tcb: [Option<TcbFloor>; 3],
+    /// Floors to come.
+    pub announced: Vec<AnnouncedFloor>,
 }
 
 /// Rules over the guest policy.
@@ -91,59 +99,6 @@ pub struct PlatformRules {
     pub ciphertext_hiding: Need,
 }
 
-/// Lowest accepted security versions of one product.
-#[derive(Clone, Debug)]
-pub struct TcbFloor {
-    /// Turin only.
-    pub fmc: Option<u8>,
-    /// Boot loader.
-    pub bootloader: u8,
-    /// Secure-processor operating system.
-    pub tee: u8,
-    /// SNP firmware.
-    pub snp: u8,
-    /// By CPU, since the numbers of different CPUs cannot be compared.
-    pub microcode: Vec<CpuFloor>,
-}
-
-/// Lowest accepted microcode of one CPU.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CpuFloor {
-    /// Combined CPUID family.
-    pub family: u8,
-    /// Combined CPUID model.
-    pub model: u8,
-    /// One stepping; without it, every stepping that has no entry of its own.
-    pub stepping: Option<u8>,
-    /// The floor.
-    pub min: u8,
-}
-
-/// Names of the fields that a policy leaves out.
-#[derive(Debug, Default)]
-pub(crate) struct Missing(pub Vec<String>);
-
-impl Missing {
-    pub(crate) fn take<T>(&mut self, value: Option<T>, name: &str) -> Option<T> {
-        if value.is_none() {
-            self.name(name);
-        }
-        value
-    }
-
-    pub(crate) fn name(&mut self, name: &str) {
-        self.0.push(name.to_owned());
-    }
-
-    fn forbid(&mut self, value: Option<Forbid>, name: &str) -> Forbid {
-        self.take(value, name).unwrap_or(Forbid::Forbidden)
-    }
-
-    fn need(&mut self, value: Option<Need>, name: &str) -> Need {
-        self.take(value, name).unwrap_or(Need::Required)
-    }
-}
-
 /// Every product with the name that policies use.
 pub(crate) const fn products_named() -> [(Product, &'static str); 3] {
     [(Product::Milan, "Milan"), (Product::Genoa, "Genoa"), (Product::Turin, "Turin")]
@@ -164,7 +119,36 @@ impl SnpRules {
         self.tcb[slot(product)].as_ref()
     }
 
-    pub(crate) fn total(raw: RawSnp, mode: Mode, missing: &mut Missing) -> Result<Self, PolicyError> {
+    /// Every `any` that was written, in words.
+    pub(crate) fn anys(&self, words: &mut Vec<String>) {
+        for (any, field, what) in [
+            (self.measurements.is_any(), "measurements", "code"),
+            (self.config_digests.is_any(), "config_digests", "configuration"),
+            (self.platforms.is_any(), "platforms", "machine"),
+            (self.csp.is_any(), "csp", "cloud provider's key"),
+        ] {
+            if any {
+                words.push(format!("`sev-snp.{field}` = any: any {what} is accepted"));
+            }
+        }
+        let mut open: Vec<_> = guest::REQUIRED
+            .iter()
+            .filter(|bit| (bit.rule)(&self.guest_policy) == Need::Any)
+            .map(|bit| format!("guest_policy.{}", bit.field))
+            .collect();
+        for (need, field) in
+            [(self.platform.alias_check, "alias_check"), (self.platform.ciphertext_hiding, "ciphertext_hiding")]
+        {
+            if need == Need::Any {
+                open.push(format!("platform.{field}"));
+            }
+        }
+        if !open.is_empty() {
+            words.push(format!("any, on or off: {}", open.join(", ")));
+        }
+    }
+
+    pub(crate) fn total(raw: RawSnp, raw_crl: RawCrl, mode: Mode, missing: &mut Missing) -> Result<Self, PolicyError> {
         let csp = missing.take(raw.csp, "sev-snp.csp").unwrap_or(Listed::Only(Vec::new()));
         if csp.entries().iter().any(|c| c.is_empty() || c.len() > 128 || !c.bytes().all(|b| b.is_ascii_graphic())) {
             return Err(PolicyError::invalid("`sev-snp.csp` holds an entry that is not 1 to 128 printable characters"));
@@ -184,8 +168,10 @@ impl SnpRules {
         if vmpl.as_ref().is_some_and(|list| list.is_empty() || list.iter().any(|level| *level > 3)) {
             return Err(PolicyError::invalid("`sev-snp.vmpl` is not a list of levels 0 to 3"));
         }
-        let tcb = floors(raw.tcb.unwrap_or_default(), &products, missing)?;
+        let (tcb, announced) = floors::floors(raw.tcb.unwrap_or_default(), &products, missing)?;
+        let crl = crl::crl(raw_crl, &products, missing)?;
         Ok(Self {
+            crl,
             measurements,
             config_digests,
             platforms,
@@ -198,21 +184,8 @@ impl SnpRules {
             guest_policy: guest_policy(&raw.guest_policy.unwrap_or_default(), missing),
             platform: platform(&raw.platform.unwrap_or_default(), missing),
             tcb,
+            announced,
         })
-    }
-}
-
-fn hex_list<const N: usize>(
-    raw: Option<Listed<String>>,
-    field: &str,
-    digits: usize,
-) -> Result<Listed<[u8; N]>, PolicyError> {
-    match raw {
-        Some(Listed::Only(list)) if list.is_empty() => {
-            Err(PolicyError::invalid(format!("`{field}` is an empty list: nothing could ever pass")))
-        }
-        Some(listed) => listed.try_map(|text| hex_field(&text, field, digits)),
-        None => Ok(Listed::Only(Vec::new())),
     }
 }
 
@@ -283,45 +256,4 @@ fn platform(raw: &RawPlatform, missing: &mut Missing) -> PlatformRules {
         alias_check: missing.need(raw.alias_check, "sev-snp.platform.alias_check"),
         ciphertext_hiding: missing.need(raw.ciphertext_hiding, "sev-snp.platform.ciphertext_hiding"),
     }
-}
-
-fn floors(raw: RawTcb, products: &[Product], missing: &mut Missing) -> Result<[Option<TcbFloor>; 3], PolicyError> {
-    let mut floors = [None, None, None];
-    for ((product, name), raw) in products_named().into_iter().zip([raw.milan, raw.genoa, raw.turin]) {
-        // A floor written for a product that is not accepted is read all the same, so that it cannot rot.
-        if raw.is_some() || products.contains(&product) {
-            floors[slot(product)] = Some(floor(raw.unwrap_or_default(), product, name, missing)?);
-        }
-    }
-    Ok(floors)
-}
-
-fn floor(raw: RawFloor, product: Product, name: &str, missing: &mut Missing) -> Result<TcbFloor, PolicyError> {
-    let at = |field: &str| format!("sev-snp.tcb.{name}.{field}");
-    let fmc = match (product, raw.fmc) {
-        (Product::Turin, None) => {
-            missing.name(&at("fmc"));
-            None
-        }
-        (Product::Milan | Product::Genoa, Some(_)) => {
-            return Err(PolicyError::invalid(format!("`{}`: only Turin has an FMC", at("fmc"))));
-        }
-        (_, fmc) => fmc,
-    };
-    let mut microcode: Vec<CpuFloor> = Vec::new();
-    for raw in missing.take(raw.microcode, &at("microcode")).into_iter().flatten() {
-        let entry = CpuFloor { family: raw.family, model: raw.model, stepping: raw.stepping, min: raw.min };
-        let same = |e: &CpuFloor| (e.family, e.model, e.stepping) == (entry.family, entry.model, entry.stepping);
-        if microcode.iter().any(same) {
-            return Err(PolicyError::invalid(format!("`{}` names one CPU twice", at("microcode"))));
-        }
-        microcode.push(entry);
-    }
-    Ok(TcbFloor {
-        fmc,
-        bootloader: missing.take(raw.bootloader, &at("bootloader")).unwrap_or(u8::MAX),
-        tee: missing.take(raw.tee, &at("tee")).unwrap_or(u8::MAX),
-        snp: missing.take(raw.snp, &at("snp")).unwrap_or(u8::MAX),
-        microcode,
-    })
 }

@@ -1,41 +1,22 @@
-//! Which root, which machine, and how fresh the list of revoked certificates is.
+//! Which machine, and how fresh the list of revoked certificates is.
 //! A machine's identity does not prove that nobody has opened its case.
 
 use vouchsafe_attestation::{
-    Mode, UnixTime,
-    snp::{LeafKind, Product},
+    UnixTime,
+    snp::{LeafKind, Product, SnpFacts},
 };
 
+use super::{SnpRules, products_named, slot};
 use crate::{
-    Check, Listed, Rules,
-    facts::Facts,
-    rules::snp::{Need, SnpRules, products_named, slot},
+    Check, Listed, Need,
+    rules::listed,
     table::{Prover, Table},
 };
 
 const DAY: u64 = 86_400;
 
-/// The policy's mode against the mode under which the evidence was verified.
-pub(crate) fn root(table: &mut Table, facts: &Facts, rules: &Rules) {
-    let says = |mode| match mode {
-        Mode::Hardware => "hardware: AMD's root",
-        Mode::Simulation => "SIMULATED: a root made by a tester; it proves nothing about hardware",
-    };
-    if facts.mode == rules.mode {
-        table.accept(Check::Mode, Prover::Root, says(facts.mode));
-    } else {
-        table.refuse(Check::Mode, Prover::Root, says(rules.mode), says(facts.mode));
-    }
-    if rules.tee.contains(&facts.tee) {
-        table.accept(Check::Tee, Prover::Processor, facts.tee.as_str());
-    } else {
-        let wanted: Vec<_> = rules.tee.iter().map(|tee| tee.as_str()).collect();
-        table.refuse(Check::Tee, Prover::Processor, wanted.join(" or "), facts.tee.as_str());
-    }
-}
-
 /// Product, report version, chip or provider, and what the platform says of itself.
-pub(crate) fn machine(table: &mut Table, facts: &Facts, rules: &SnpRules) {
+pub(crate) fn machine(table: &mut Table, facts: &SnpFacts, rules: &SnpRules) {
     if rules.products.contains(&facts.product) {
         table.accept(Check::Product, Prover::Root, facts.product.as_str());
         if facts.product == Product::Milan {
@@ -73,12 +54,12 @@ pub(crate) fn machine(table: &mut Table, facts: &Facts, rules: &SnpRules) {
 }
 
 /// The chip's own key under `platforms`; a provider's key or a masked chip only under `csp`.
-fn whose(table: &mut Table, facts: &Facts, rules: &SnpRules) {
+fn whose(table: &mut Table, facts: &SnpFacts, rules: &SnpRules) {
     let chip = &facts.report.chip_id;
     let masked = *chip == [0; 64];
     if facts.leaf_kind == LeafKind::Vcek && !masked {
         table.accept(Check::Vlek, Prover::Root, "the chip's own key (VCEK)");
-        super::listed(table, Check::Platform, &rules.platforms, chip);
+        listed(table, Check::Platform, &rules.platforms, chip);
         if rules.platforms.is_any() {
             table.not_proven.push(
                 "which machine it is, and so whether its owner can tap its memory bus: the policy accepts any platform"
@@ -104,7 +85,7 @@ fn whose(table: &mut Table, facts: &Facts, rules: &SnpRules) {
 }
 
 /// Age and number of the revocation list.
-pub(crate) fn revocation(table: &mut Table, facts: &Facts, rules: &Rules, now: UnixTime) {
+pub(crate) fn revocation(table: &mut Table, facts: &SnpFacts, rules: &SnpRules, now: UnixTime) {
     let crl = facts.crl;
     let age = now.since(crl.this_update);
     let (most, days) = (u64::from(rules.crl.max_age_days), age / DAY);
