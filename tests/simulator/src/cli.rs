@@ -14,10 +14,11 @@ use serde_json::{Value, json};
 use vouchsafe_attestation::lp::sha256;
 
 use crate::{
-    SimulatorError,
+    SimulatorError, fault,
     relay::{self, RelayOptions},
     root::{self, Root},
     serve,
+    tdx::pki::FMSPC,
 };
 
 /// The simulated secure processor of Vouchsafe: for rehearsals and tests, never for protection.
@@ -50,6 +51,9 @@ enum Role {
         #[arg(long, value_name = "DIR")]
         root: PathBuf,
     },
+    /// List the names that the file `fault` in the root's directory may hold, with what each makes wrong.
+    #[command(after_help = "Example:\n  vouchsafe-simulator faults --json")]
+    Faults,
     /// Play the hostile host: end the victim's TLS with an own key and hand on the real enclave's evidence.
     ///
     /// Prints, for every victim's connection, how many application bytes it could read.
@@ -94,6 +98,10 @@ pub fn run() -> u8 {
     let outcome = match cli.role {
         Role::Root { root } => print_root(&root, cli.json),
         Role::Serve { root } => play_processor(&root, cli.json),
+        Role::Faults => {
+            print_faults(cli.json);
+            Ok(())
+        }
         Role::Relay { listen, upstream, replay, record, exit_with_stdin } => {
             if exit_with_stdin {
                 std::thread::spawn(|| {
@@ -117,18 +125,36 @@ pub fn run() -> u8 {
 fn print_root(dir: &Path, json: bool) -> Result<(), SimulatorError> {
     let root = Root::open(dir, &mut progress)?;
     let (sha256, chip_id) = (hex::encode(sha256(root.root_pem())), hex::encode(root.chip_id()));
+    let (ppid, fmspc) = (hex::encode(root.tdx().platform.ppid), hex::encode(FMSPC));
     let path = root.path();
     if json {
-        line(
-            &json!({ "simulation": "SIMULATED", "root": path, "sha256": sha256, "chip_id": chip_id, "product": "Genoa" }),
-        );
+        line(&json!({
+            "simulation": "SIMULATED",
+            "root": path,
+            "sha256": sha256,
+            "chip_id": chip_id,
+            "product": "Genoa",
+            "ppid": ppid,
+            "fmspc": fmspc,
+        }));
     } else {
         text(&format!(
-            "SIMULATED root (proves nothing about hardware)\n  path    {}\n  sha256  {sha256}\n  chip id {chip_id}",
+            "SIMULATED root (proves nothing about hardware)\n  path    {}\n  sha256  {sha256}\n  chip id {chip_id} (sev-snp)\n  ppid    {ppid} (tdx)\n  fmspc   {fmspc} (tdx)",
             path.display()
         ));
     }
     Ok(())
+}
+
+fn print_faults(json: bool) {
+    for fault in fault::list() {
+        if json {
+            line(&fault);
+        } else {
+            let word = |name: &str| fault.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+            text(&format!("{:<40} {:<8} {}", word("name"), word("tee"), word("what")));
+        }
+    }
 }
 
 fn play_processor(dir: &Path, json: bool) -> Result<(), SimulatorError> {

@@ -15,6 +15,8 @@ pub enum SimulatorError {
     RootPermissions(&'static str),
     /// A file of the root directory does not hold what it should (which file).
     RootMalformed(&'static str),
+    /// The directory was made by a version that simulated SEV-SNP only: it holds no root of TDX.
+    RootOutdated,
     /// A key or certificate could not be made.
     RootMaking(&'static str),
     /// Standard input is not a Unix stream socket.
@@ -25,7 +27,7 @@ pub enum SimulatorError {
     RequestInvalid,
     /// A launch asked for another mode than simulation.
     ModeUnsupported,
-    /// A launch asked for another technology than sev-snp.
+    /// A launch asked for a technology that is not simulated.
     TeeUnsupported,
     /// A file of the guest cannot be opened or read (which file).
     GuestFile(&'static str, std::io::ErrorKind),
@@ -33,6 +35,8 @@ pub enum SimulatorError {
     GuestFileShape(&'static str),
     /// The kernel refused an anonymous file, its seals or a thread.
     GuestMemory(std::io::ErrorKind),
+    /// The root's `fault` file names no fault of this program.
+    FaultUnknown,
     /// The relay's listening address is taken.
     PortInUse,
     /// The relay cannot listen on this address.
@@ -52,6 +56,7 @@ impl SimulatorError {
             Self::RootIncomplete(_) => "SIMULATOR_ROOT_INCOMPLETE",
             Self::RootPermissions(_) => "SIMULATOR_ROOT_PERMISSIONS",
             Self::RootMalformed(_) => "SIMULATOR_ROOT_MALFORMED",
+            Self::RootOutdated => "SIMULATOR_ROOT_OUTDATED",
             Self::RootMaking(_) => "SIMULATOR_ROOT_MAKING",
             Self::ControlChannel => "SIMULATOR_CONTROL_CHANNEL",
             Self::ControlFrame => "SIMULATOR_FRAME",
@@ -60,6 +65,7 @@ impl SimulatorError {
             Self::TeeUnsupported => "SIMULATOR_TEE",
             Self::GuestFile(..) | Self::GuestFileShape(_) => "SIMULATOR_GUEST_FILE",
             Self::GuestMemory(_) => "SIMULATOR_GUEST_MEMORY",
+            Self::FaultUnknown => "SIMULATOR_FAULT",
             Self::PortInUse => "PORT_IN_USE",
             Self::Listen(_) => "LISTEN_FAILED",
             Self::RelayTls => "RELAY_TLS",
@@ -83,7 +89,7 @@ impl SimulatorError {
     pub const fn advice(&self) -> &'static str {
         match self {
             Self::RootFile(..) => "give --root a directory that this user can write",
-            Self::RootIncomplete(_) | Self::RootMalformed(_) => {
+            Self::RootIncomplete(_) | Self::RootMalformed(_) | Self::RootOutdated => {
                 "remove the root directory; the next start makes a new root (policies must then name its new SHA-256)"
             }
             Self::RootPermissions(_) => {
@@ -97,9 +103,12 @@ impl SimulatorError {
                 "speak the framing of docs/protocol.md: u32be length, JSON, at most 1 MiB"
             }
             Self::ModeUnsupported => "this processor is simulated: ask for mode simulation, or use a hardware backend",
-            Self::TeeUnsupported => "this version simulates sev-snp; tdx comes later",
+            Self::TeeUnsupported => "ask for sev-snp or tdx",
             Self::GuestFile(..) | Self::GuestFileShape(_) => "name readable, regular, non-empty files of at most 1 GiB",
             Self::GuestMemory(_) => "free memory or raise the process limits",
+            Self::FaultUnknown => {
+                "empty or remove the file `fault` of the root directory, or name a fault of `vouchsafe-simulator faults`"
+            }
             Self::PortInUse => "choose another --listen address, or stop the program that holds it",
             Self::Listen(_) => "choose a --listen address of this machine",
             Self::RelayTls => "report it: the relay's self-signed certificate could not be made",
@@ -117,15 +126,17 @@ impl fmt::Display for SimulatorError {
                 write!(f, "{file} of the simulated root can be read by others than its owner")
             }
             Self::RootMalformed(file) => write!(f, "{file} of the simulated root is malformed"),
+            Self::RootOutdated => f.write_str("the simulated root was made by an older version and has no root of TDX"),
             Self::RootMaking(what) => write!(f, "the simulated root could not be made: {what}"),
             Self::ControlChannel => f.write_str("standard input is not a Unix stream socket"),
             Self::ControlFrame => f.write_str("the channel ended inside a frame or announced more than 1 MiB"),
             Self::RequestInvalid => f.write_str("the request is not JSON of the expected form"),
             Self::ModeUnsupported => f.write_str("only mode simulation is served here"),
-            Self::TeeUnsupported => f.write_str("only sev-snp is simulated"),
+            Self::TeeUnsupported => f.write_str("only sev-snp and tdx are simulated"),
             Self::GuestFile(file, kind) => write!(f, "{file} cannot be read: {kind}"),
             Self::GuestFileShape(file) => write!(f, "{file} is empty, not a regular file, or larger than 1 GiB"),
             Self::GuestMemory(kind) => write!(f, "no memory for the measured copy of the guest: {kind}"),
+            Self::FaultUnknown => f.write_str("the file `fault` of the root directory names no fault"),
             Self::PortInUse => f.write_str("the listening address is in use"),
             Self::Listen(kind) => write!(f, "cannot listen: {kind}"),
             Self::RelayTls => f.write_str("no TLS identity for the relay"),

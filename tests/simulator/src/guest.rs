@@ -21,7 +21,7 @@ use serde::Deserialize;
 use vouchsafe_attestation::{Mode, Tee, encoding::serde_hex};
 use vouchsafe_measurement::process_measurement;
 
-use crate::{SimulatorError, report::ReportFields, root::Root};
+use crate::{SimulatorError, root::Root, snp::ReportFields, tdx::TdFields};
 
 /// The largest file of a guest.
 const MAX_GUEST_FILE: u64 = 1 << 30;
@@ -33,7 +33,7 @@ const SEAL_PAUSE: Duration = Duration::from_millis(40);
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LaunchRequest {
-    /// The technology: `sev-snp`.
+    /// The technology: `sev-snp` or `tdx`.
     pub tee: String,
     /// The mode: `simulation`.
     pub mode: String,
@@ -47,8 +47,12 @@ pub struct LaunchRequest {
 }
 
 /// One launched guest: the fields that all its reports share.
-pub struct Guest {
-    fields: ReportFields,
+#[derive(Clone, Debug)]
+pub enum Guest {
+    /// An SEV-SNP guest.
+    SevSnp(Box<ReportFields>),
+    /// A TD.
+    Tdx(Box<TdFields>),
 }
 
 /// A guest together with the sealed copies that were measured.
@@ -72,23 +76,31 @@ impl Guest {
         if request.mode != Mode::Simulation.as_str() {
             return Err(SimulatorError::ModeUnsupported);
         }
-        if request.tee != Tee::SevSnp.as_str() {
-            return Err(SimulatorError::TeeUnsupported);
-        }
+        let tee: Tee = request.tee.parse().map_err(|_| SimulatorError::TeeUnsupported)?;
         let (enclave, enclave_digest) = seal_copy(&request.enclave, "the enclave program", "vouchsafe-enclave")?;
         let (onnxruntime, library_digest) =
             seal_copy(&request.onnxruntime, "ONNX Runtime's library", "libonnxruntime")?;
-        let measurement = process_measurement(Tee::SevSnp, Mode::Simulation, &enclave_digest, &library_digest);
-        let mut report_id = [0; 32];
-        SystemRandom::new().fill(&mut report_id).map_err(|_| SimulatorError::GuestMemory(std::io::ErrorKind::Other))?;
-        let fields = ReportFields::honest(*root.chip_id(), measurement, request.host_data, report_id);
-        Ok(Launched { guest: Self { fields }, measurement, enclave, onnxruntime })
+        let measurement = process_measurement(tee, Mode::Simulation, &enclave_digest, &library_digest);
+        let guest = match tee {
+            Tee::SevSnp => {
+                let mut report_id = [0; 32];
+                let no_randomness = |_| SimulatorError::GuestMemory(std::io::ErrorKind::Other);
+                SystemRandom::new().fill(&mut report_id).map_err(no_randomness)?;
+                let fields = ReportFields::honest(*root.chip_id(), measurement, request.host_data, report_id);
+                Self::SevSnp(Box::new(fields))
+            }
+            Tee::Tdx => Self::Tdx(Box::new(TdFields::honest(measurement, request.host_data))),
+        };
+        Ok(Launched { guest, measurement, enclave, onnxruntime })
     }
 
-    /// What this guest's next report says. The fault lab changes it before it is signed.
+    /// The registers of a TD, RTMR0 to RTMR3: nothing extends them here. Empty on SEV-SNP.
     #[must_use]
-    pub fn fields(&self, report_data: [u8; 64]) -> ReportFields {
-        ReportFields { report_data, ..self.fields.clone() }
+    pub fn registers(&self) -> &[[u8; 48]] {
+        match self {
+            Self::SevSnp(_) => &[],
+            Self::Tdx(fields) => &fields.rtmr,
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use vouchsafe_attestation::{EvidenceEnvelope, encoding::serde_b64url};
 
 use crate::{
-    SimulatorError,
+    SimulatorError, answer,
     frame::{self, Incoming},
     guest::{Guest, LaunchRequest, Launched},
     root::{self, Root},
@@ -26,18 +26,43 @@ struct ControlRequest {
     launch: LaunchRequest,
 }
 
+/// Exactly one question: `{"report_data": …}` or `{"tdreport": …}`.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct DeviceRequest {
-    #[serde(with = "serde_b64url")]
-    report_data: Vec<u8>,
+enum DeviceRequest {
+    #[serde(rename = "report_data")]
+    Evidence(Bytes),
+    #[serde(rename = "tdreport")]
+    TdReport(Bytes),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Bytes(#[serde(with = "serde_b64url")] Vec<u8>);
+
+impl Bytes {
+    fn report_data(&self) -> Result<[u8; 64], SimulatorError> {
+        self.0.as_slice().try_into().map_err(|_| SimulatorError::RequestInvalid)
+    }
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum DeviceReply {
+    Evidence(Box<EvidenceEnvelope>),
+    TdReport { tdreport: Bytes },
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Reply {
-    Launched { measurement: String },
-    Error { code: &'static str, fact: String },
+    Launched {
+        measurement: String,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        rtmr: Vec<String>,
+    },
+    Error {
+        code: &'static str,
+        fact: String,
+    },
 }
 
 impl From<&SimulatorError> for Reply {
@@ -74,7 +99,8 @@ pub fn serve(root: &Arc<Root>, mut control: UnixStream) -> Result<(), SimulatorE
         };
         let sent = match outcome {
             Ok((launched, device)) => {
-                let reply = Reply::Launched { measurement: hex::encode(launched.measurement) };
+                let rtmr = launched.registers.iter().map(hex::encode).collect();
+                let reply = Reply::Launched { measurement: hex::encode(launched.measurement), rtmr };
                 let descriptors = [launched.enclave.as_fd(), launched.onnxruntime.as_fd(), device.as_fd()];
                 frame::write(&mut control, &reply, &descriptors)
             }
@@ -90,26 +116,27 @@ pub fn serve(root: &Arc<Root>, mut control: UnixStream) -> Result<(), SimulatorE
 fn launch(root: &Arc<Root>, request: &LaunchRequest) -> Result<(Parts, UnixStream), SimulatorError> {
     let Launched { guest, measurement, enclave, onnxruntime } = Guest::launch(root, request)?;
     let (ours, theirs) = UnixStream::pair().map_err(|e| SimulatorError::GuestMemory(e.kind()))?;
-    let root = Arc::clone(root);
+    let (root, registers) = (Arc::clone(root), guest.registers().to_vec());
     std::thread::Builder::new()
         .name("device".into())
         .spawn(move || answer_device(&root, &guest, ours))
         .map_err(|e| SimulatorError::GuestMemory(e.kind()))?;
-    Ok((Parts { measurement, enclave, onnxruntime }, theirs))
+    Ok((Parts { measurement, registers, enclave, onnxruntime }, theirs))
 }
 
 struct Parts {
     measurement: [u8; 48],
+    registers: Vec<[u8; 48]>,
     enclave: OwnedFd,
     onnxruntime: OwnedFd,
 }
 
-/// One report for every request, until the guest closes the device or sends what cannot be framed.
+/// One answer for every request, until the guest closes the device or sends what cannot be framed.
 fn answer_device(root: &Root, guest: &Guest, mut device: UnixStream) {
     loop {
         let answer = match frame::read::<DeviceRequest>(&mut device) {
             Ok(Incoming::End) => return,
-            Ok(Incoming::Frame(request)) => report(root, guest, &request),
+            Ok(Incoming::Frame(request)) => reply(root, guest, &request),
             Ok(Incoming::Malformed) => Err(SimulatorError::RequestInvalid),
             Err(error) => {
                 let _ = frame::write(&mut device, &Reply::from(&error), &[]);
@@ -126,10 +153,15 @@ fn answer_device(root: &Root, guest: &Guest, mut device: UnixStream) {
     }
 }
 
-fn report(root: &Root, guest: &Guest, request: &DeviceRequest) -> Result<EvidenceEnvelope, SimulatorError> {
-    let report_data =
-        <[u8; 64]>::try_from(request.report_data.as_slice()).map_err(|_| SimulatorError::RequestInvalid)?;
-    let report =
-        guest.fields(report_data).sign(root.vcek()).map_err(|_| SimulatorError::RootMaking("a report's signature"))?;
-    Ok(EvidenceEnvelope { report: report.to_vec(), leaf: root.leaf().to_vec(), crl: root.crl(root::now())? })
+fn reply(root: &Root, guest: &Guest, request: &DeviceRequest) -> Result<DeviceReply, SimulatorError> {
+    match request {
+        DeviceRequest::Evidence(bytes) => {
+            let envelope = answer::evidence(root, guest, bytes.report_data()?, root::now())?;
+            Ok(DeviceReply::Evidence(Box::new(envelope)))
+        }
+        DeviceRequest::TdReport(bytes) => {
+            let report = answer::td_report(root, guest, bytes.report_data()?)?;
+            Ok(DeviceReply::TdReport { tdreport: Bytes(report.to_vec()) })
+        }
+    }
 }
