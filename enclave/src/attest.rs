@@ -84,6 +84,7 @@ fn quote(device: &dyn EvidenceDevice, words: Words, window: Vec<Waiting>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::OwnLaunch;
     use crate::device::tests::UnsignedDevice;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use vouchsafe_attestation::session::root_from_path;
@@ -96,7 +97,7 @@ mod tests {
         let (path, evidence) = window.attest(digest).await.unwrap();
         let root = root_from_path(&leaf(&digest), &path).unwrap();
         let expected = report_data(WORDS.mode, WORDS.tee, &root, u64::from(path.size));
-        assert_eq!(evidence.report[0x50..0x90], expected);
+        assert_eq!(evidence.signed()[0x50..0x90], expected);
         path.size
     }
 
@@ -137,6 +138,10 @@ mod tests {
         struct Broken;
         impl EvidenceDevice for Broken {
             fn quote(&self, _: [u8; 64]) -> Result<EvidenceEnvelope, EnclaveError> {
+                Err(EnclaveError::Device("broken"))
+            }
+
+            fn own_launch(&self, _: [u8; 64]) -> Result<OwnLaunch, EnclaveError> {
                 Err(EnclaveError::Device("broken"))
             }
         }

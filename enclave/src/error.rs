@@ -191,9 +191,12 @@ impl EnclaveError {
                 ("NO_TEE", 7, 500, "start on a machine with that technology; nothing falls back to simulation")
             }
             Self::Device(_) => ("EVIDENCE_DEVICE", 7, 503, "look at the machine's attestation device, then restart"),
-            Self::ConfigDigestMismatch => {
-                ("CONFIG_DIGEST_MISMATCH", 2, 500, "launch with the very configuration file that is bound in HOST_DATA")
-            }
+            Self::ConfigDigestMismatch => (
+                "CONFIG_DIGEST_MISMATCH",
+                2,
+                500,
+                "launch with the very configuration file that is bound in HOST_DATA or MRCONFIGID",
+            ),
             Self::MeasurementMismatch(_) => ("MEASUREMENT_MISMATCH", 2, 500, REINSTALL),
             Self::ConfigInvalid(_) => ("CONFIG_INVALID", 1, 500, "correct the configuration file and launch again"),
             Self::ConfigUnsupported(_) => {

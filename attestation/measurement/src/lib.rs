@@ -6,7 +6,7 @@ mod process;
 mod snp;
 
 pub use config::{MAX_CONFIG, config_digest, mrconfigid};
-pub use process::process_measurement;
+pub use process::{PROCESS_REGISTERS, process_measurement};
 pub use snp::{SnpVm, snp_launch_digest};
 
 use core::fmt;

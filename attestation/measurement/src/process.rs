@@ -1,7 +1,10 @@
-//! Turns the digests of an enclave and its ONNX Runtime into the MEASUREMENT of a simulated process guest.
+//! Turns the digests of an enclave and its ONNX Runtime into the MEASUREMENT or MRTD of a simulated process guest.
 //! The files are hashed by the simulator, from the descriptors that run; the enclave recomputes the same formula.
 
 pub use vouchsafe_attestation::process::process_measurement;
+
+/// RTMR0 to RTMR3 of a process guest on TDX: a process extends no register, so all four keep their first value.
+pub const PROCESS_REGISTERS: [[u8; 48]; 4] = [[0; 48]; 4];
 
 #[cfg(test)]
 mod tests {

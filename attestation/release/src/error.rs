@@ -32,6 +32,8 @@ pub enum ReleaseError {
     BundleForm,
     /// The bundle or the stored key is of another mode.
     Mode,
+    /// A key was asked for on a verdict that speaks of no key-release handshake.
+    Binding,
     /// The bundle answers another handshake.
     Nonce,
     /// The bundle holds another model or sequence than was asked for.
@@ -70,6 +72,7 @@ impl ReleaseError {
             Self::BundleSignature => "BUNDLE_SIGNATURE",
             Self::BundleForm => "BUNDLE_FORM",
             Self::Mode => "MODE_MISMATCH",
+            Self::Binding => "GRANT_BINDING",
             Self::Nonce => "BUNDLE_NONCE",
             Self::OtherModel => "BUNDLE_OTHER_MODEL",
             Self::Stale => "BUNDLE_STALE",
@@ -91,6 +94,7 @@ impl ReleaseError {
             Self::Refused(_)
             | Self::JweOpen
             | Self::Mode
+            | Self::Binding
             | Self::Nonce
             | Self::OtherModel
             | Self::Stale
@@ -131,6 +135,9 @@ impl ReleaseError {
             Self::Mode => {
                 "A simulation never gets a hardware key. Seal with --rehearsal for simulation, without it for hardware."
             }
+            Self::Binding => {
+                "Appraise with Expected::Release: keys follow from evidence made for this very key-release handshake alone."
+            }
             Self::Nonce | Self::Stale => "This is a recorded answer. Somebody between broker and enclave replays.",
             Self::OtherModel => "The broker answered for another model; compare its `import` lines with the packages.",
             Self::Commitment => "The broker stores a wrong key for this model: import the wrapped key again.",
@@ -160,6 +167,7 @@ impl fmt::Display for ReleaseError {
             Self::BundleSignature => f.write_str("no pinned release key signed the key bundle"),
             Self::BundleForm => f.write_str("the signed payload is not a key bundle of this version"),
             Self::Mode => f.write_str("the key belongs to another mode than the verdict"),
+            Self::Binding => f.write_str("the verdict binds the evidence to no key-release handshake"),
             Self::Nonce => f.write_str("the key bundle answers another handshake"),
             Self::OtherModel => f.write_str("the key bundle holds another model or sequence than was asked for"),
             Self::Stale => f.write_str("the key bundle was issued before the time already known here"),
@@ -195,6 +203,7 @@ mod tests {
             ReleaseError::BundleSignature,
             ReleaseError::BundleForm,
             ReleaseError::Mode,
+            ReleaseError::Binding,
             ReleaseError::Nonce,
             ReleaseError::OtherModel,
             ReleaseError::Stale,

@@ -6,7 +6,7 @@ use vouchsafe_attestation::{
     Mode, UnixTime,
     dsse::{self, KEY_BUNDLE},
 };
-use vouchsafe_policies::Appraised;
+use vouchsafe_policies::{Appraised, Binding};
 
 use crate::{
     Lease, ModelKeyRecord, ReleaseError, SignedBundle,
@@ -28,6 +28,7 @@ pub struct GrantContext<'a> {
 /// Signs a bundle for an enclave that the policy accepts.
 ///
 /// # Errors
+/// `GRANT_BINDING` when the verdict was made for anything but a key-release handshake.
 /// `MODE_MISMATCH` when the key was sealed for another mode than the verdict's: the second gate, independent of the first.
 /// `LEASE_EMPTY`, `KEY_COMMITMENT`.
 pub fn grant(
@@ -36,7 +37,16 @@ pub fn grant(
     ctx: &GrantContext<'_>,
     signer: &Ed25519KeyPair,
 ) -> Result<SignedBundle, ReleaseError> {
+    released(appraised.binding())?;
     sign(appraised.mode(), record, ctx, signer)
+}
+
+/// A verdict over a file, or over a customer's session, releases nothing.
+fn released(binding: Binding) -> Result<(), ReleaseError> {
+    match binding {
+        Binding::Release => Ok(()),
+        Binding::Session | Binding::Exact | Binding::Unbound => Err(ReleaseError::Binding),
+    }
 }
 
 fn sign(
@@ -137,6 +147,18 @@ mod tests {
         for nonce in ["", NONCE] {
             let opened = SignedBundle::open(bytes.as_bytes(), &keys(), nonce, Mode::Hardware, NOW);
             assert_eq!(opened.map(|_| ()).map_err(|e| e.code()), Err("BUNDLE_NONCE"));
+        }
+    }
+
+    #[test]
+    fn keys_follow_from_a_release_handshake_alone() {
+        for (binding, wanted) in [
+            (Binding::Release, Ok(())),
+            (Binding::Session, Err(("GRANT_BINDING", 5))),
+            (Binding::Exact, Err(("GRANT_BINDING", 5))),
+            (Binding::Unbound, Err(("GRANT_BINDING", 5))),
+        ] {
+            assert_eq!(released(binding).map_err(|e| (e.code(), e.exit())), wanted);
         }
     }
 

@@ -24,6 +24,8 @@ pub const COOKIE: &str = "kbs-session-id";
 pub const VERSION: &str = "0.4.0";
 /// Cap of the `auth` request body.
 pub const MAX_AUTH: usize = 4 * 1024;
+/// Cap of the `attest` request: a TDX quote with its collateral takes about 25 KiB there, SEV-SNP evidence 5.
+pub const MAX_ATTEST: usize = 256 * 1024;
 /// Cap of every other message.
 pub const MAX_MESSAGE: usize = 64 * 1024;
 /// Cap of a nonce as text: 32 bytes are 44 characters, foreign brokers may use more.
@@ -142,7 +144,7 @@ pub struct TeeEvidence {
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum PrimaryEvidence {
-    /// `{"report","leaf","crl"}`, each base64url: raw bytes, verified as received.
+    /// `{"report","leaf","crl"}` or `{"quote","collateral"}`: raw bytes in base64url, verified as received.
     Raw(EvidenceEnvelope),
     /// What other clients send: well-formed JSON that this broker does not read.
     Foreign(serde_json::Value),
@@ -254,8 +256,8 @@ impl AttestRequest {
             },
         };
         let bytes = to_bytes(&request);
-        if bytes.len() > MAX_MESSAGE {
-            return Err(ReleaseError::TooLarge("the attest request", MAX_MESSAGE));
+        if bytes.len() > MAX_ATTEST {
+            return Err(ReleaseError::TooLarge("the attest request", MAX_ATTEST));
         }
         Ok(bytes)
     }
@@ -265,7 +267,7 @@ impl AttestRequest {
     /// # Errors
     /// `RCAR_TOO_LARGE`, `RCAR_MESSAGE`.
     pub fn parse(bytes: &[u8]) -> Result<Self, ReleaseError> {
-        parse(bytes, "the attest request", MAX_MESSAGE)
+        parse(bytes, "the attest request", MAX_ATTEST)
     }
 
     /// The REPORT_DATA that the evidence of this request must hold.
@@ -276,7 +278,7 @@ impl AttestRequest {
 }
 
 impl TeeEvidence {
-    /// The raw report and its collateral, as our enclave sends them.
+    /// The raw report or quote and its collateral, as our enclave sends them.
     ///
     /// # Errors
     /// `RCAR_MESSAGE` for every other form; the parsed report of a stock SNP client is one of them.

@@ -12,7 +12,7 @@ use vouchsafe_release::{
 
 fn samples() -> Vec<Vec<u8>> {
     let key = TeeKey::from_scalar(&[7; 32]).unwrap().public_jwk();
-    let evidence = EvidenceEnvelope { report: vec![1; 64], leaf: vec![2; 16], crl: vec![3; 16] };
+    let evidence = EvidenceEnvelope::sev_snp(vec![1; 64], vec![2; 16], vec![3; 16]);
     vec![
         rcar::to_bytes(&AuthRequest::new(Tee::SevSnp, Some([1; 32]))),
         rcar::to_bytes(&Challenge::new("AAAA".to_owned())),

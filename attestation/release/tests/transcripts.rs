@@ -89,7 +89,7 @@ fn our_client_reads_every_recorded_answer() {
         let cookie = headers.iter().find(|(k, _)| k.eq_ignore_ascii_case("set-cookie")).unwrap().1.as_str().unwrap();
         let answer = Incoming { status: 200, set_cookie: &[cookie], body: body(&transcript, 1, "response").as_bytes() };
         let attest = Auth::begin(Tee::SevSnp, None).unwrap().answer(&answer).unwrap();
-        let request = attest.request(&EvidenceEnvelope { report: vec![], leaf: vec![], crl: vec![] }).unwrap();
+        let request = attest.request(&EvidenceEnvelope::sev_snp(vec![], vec![], vec![])).unwrap();
         assert_eq!(request.cookie.as_deref(), cookie.split(';').next());
         assert_eq!(attest.report_data()[48..], [0; 16]);
     }
@@ -126,7 +126,7 @@ fn what_our_client_sends_has_the_shape_that_stock_trustee_accepted() {
         body: body(&transcript, 1, "response").as_bytes(),
     };
     let attest = auth.answer(&answer).unwrap();
-    let request = attest.request(&EvidenceEnvelope { report: vec![1], leaf: vec![2], crl: vec![3] }).unwrap();
+    let request = attest.request(&EvidenceEnvelope::sev_snp(vec![1], vec![2], vec![3])).unwrap();
     let mut sent: Value = serde_json::from_slice(&request.body).unwrap();
     let mut there = recorded(2);
     assert_eq!(sent["runtime-data"]["nonce"], there["runtime-data"]["nonce"], "the nonce goes back as the same text");

@@ -223,7 +223,7 @@ mod tests {
         );
         let size = u64::from(response.merkle.size);
         let data = vouchsafe_attestation::session::report_data(words.mode, words.tee, &root.unwrap(), size);
-        assert_eq!(response.evidence.report[0x50..0x90], data);
+        assert_eq!(response.evidence.signed()[0x50..0x90], data);
         assert!(ask(&mut stream, &infer).await.starts_with("HTTP/1.1 200"));
         running.service.registry.install(model(2, "never", long()));
         // A body larger than any buffer: the connection lives on all the same.

@@ -196,7 +196,7 @@ async fn evidence_speaks_for_this_session_and_these_claims() {
     let digest = session_digest(WORDS.mode, WORDS.tee, &[9; 32], &EKM, &spki, &answer.claims);
     let root = root_from_path(&leaf(&digest), &answer.merkle).unwrap();
     let expected = report_data(WORDS.mode, WORDS.tee, &root, u64::from(answer.merkle.size));
-    assert_eq!(answer.evidence.report[0x50..0x90], expected);
+    assert_eq!(answer.evidence.signed()[0x50..0x90], expected);
     let claims = Claims::parse(&answer.claims).unwrap();
     assert_eq!((claims.spki_sha256, claims.config_digest, claims.brokers), (spki, [7; 32], vec![[4; 32]]));
     assert_eq!(claims.models.len(), 1);

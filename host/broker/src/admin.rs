@@ -40,12 +40,12 @@ pub fn revoke_model(dir: &Path, model: &str, sequence: Option<u64>) -> Result<Re
     command(dir, Request::RevokeModel { model: model.to_owned(), sequence })
 }
 
-/// Ends all grants to a machine, named by the 128 hex characters of its chip id.
+/// Ends all grants to a machine, named by the 128 hex characters of its chip id or the 32 of its PPID.
 ///
 /// # Errors
 /// `ARGUMENT`, and those of every command.
 pub fn revoke_platform(dir: &Path, platform: &str) -> Result<Recorded, BrokerError> {
-    let platform = Platform::parse(platform).map_err(|_| BrokerError::Argument("the chip id"))?;
+    let platform = Platform::parse(platform).map_err(|_| BrokerError::Argument("the chip id or PPID"))?;
     command(dir, Request::RevokePlatform { platform })
 }
 

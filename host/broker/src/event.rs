@@ -82,7 +82,7 @@ pub enum Event {
     },
     /// No key is granted to this machine any more.
     PlatformRevoked {
-        /// Its chip id.
+        /// Its chip id, or PPID.
         platform: Platform,
     },
     /// The right of one machine to one version of a model ended.
@@ -158,12 +158,15 @@ pub struct Enclave {
     pub mode: Mode,
     /// Technology.
     pub tee: Tee,
-    /// Chip id.
+    /// Chip id, or PPID.
     pub platform: Platform,
-    /// Launch measurement.
+    /// Launch measurement: MEASUREMENT or MRTD.
     #[serde(with = "serde_hex")]
     pub measurement: [u8; 48],
-    /// HOST_DATA.
+    /// RTMR0 to RTMR3 of a TD; SEV-SNP has none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rtmr: Vec<Register>,
+    /// HOST_DATA, or the digest in MRCONFIGID.
     #[serde(with = "serde_hex")]
     pub config_digest: [u8; 32],
 }
@@ -173,10 +176,18 @@ pub struct Enclave {
 #[serde(transparent)]
 pub struct Id(#[serde(with = "serde_hex")] pub [u8; 16]);
 
-/// A machine: the 64 bytes of an SNP chip id.
+/// A register that a TD extended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Register(#[serde(with = "serde_hex")] pub [u8; 48]);
+
+/// A machine: the 64 bytes of an SNP chip id, or a TDX platform's PPID (16 bytes) and zeros.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Platform(#[serde(with = "serde_hex")] pub [u8; 64]);
+
+/// Length of a PPID.
+const PPID: usize = 16;
 
 impl Id {
     /// Reads 32 characters of hex.
@@ -189,12 +200,26 @@ impl Id {
 }
 
 impl Platform {
-    /// Reads 128 characters of hex.
+    /// Reads 128 characters of hex, or the 32 of a PPID.
     ///
     /// # Errors
     /// `ENCODING_BYTES`.
     pub fn parse(text: &str) -> Result<Self, EncodingError> {
-        from_hex(text, "platform").map(Self)
+        if text.len() != 2 * PPID {
+            return from_hex(text, "platform").map(Self);
+        }
+        let mut platform = [0; 64];
+        platform[..PPID].copy_from_slice(&from_hex::<PPID>(text, "platform")?);
+        Ok(Self(platform))
+    }
+
+    /// The form that people copy, which [`Platform::parse`] reads: a PPID is 32 digits, a chip id 128.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let (ppid, rest) = self.0.split_at(PPID);
+        // A chip id of 8 bytes (Turin) is followed by zeros too; it keeps its long form.
+        let is_ppid = rest.iter().all(|b| *b == 0) && ppid[PPID / 2..].iter().any(|b| *b != 0);
+        hex::encode(if is_ppid { ppid } else { &self.0[..] })
     }
 }
 
@@ -234,8 +259,37 @@ mod tests {
             tee: Tee::SevSnp,
             platform: Platform([1; 64]),
             measurement: [2; 48],
+            rtmr: Vec::new(),
             config_digest: [3; 32],
         }
+    }
+
+    #[test]
+    fn a_platform_is_read_back_from_its_short_or_long_form() {
+        let mut ppid = [0; 64];
+        ppid[..16].fill(0xab);
+        assert_eq!(Platform(ppid).text(), "ab".repeat(16));
+        let mut turin = [0; 64];
+        turin[..8].fill(0xab);
+        for platform in [ppid, turin, [0; 64], [7; 64]].map(Platform) {
+            assert_eq!(Platform::parse(&platform.text()), Ok(platform));
+            assert_eq!(Platform::parse(&hex::encode(platform.0)), Ok(platform));
+        }
+        assert_eq!(Platform(turin).text().len(), 128);
+        for bad in ["", "ab", &"AB".repeat(16), &"ab".repeat(15), &"ab".repeat(63), &"zz".repeat(16)] {
+            assert!(Platform::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn lines_from_before_there_were_registers_are_read_as_they_are() {
+        let with = Enclave { tee: Tee::Tdx, rtmr: vec![Register([5; 48]); 4], ..enclave() };
+        let text = serde_json::to_string(&with).unwrap();
+        assert!(text.contains(&format!("\"rtmr\":[\"{}\",", "05".repeat(48))), "{text}");
+        assert_eq!(serde_json::from_str::<Enclave>(&text).unwrap(), with);
+        let text = serde_json::to_string(&enclave()).unwrap();
+        assert!(!text.contains("rtmr"));
+        assert_eq!(serde_json::from_str::<Enclave>(&text).unwrap(), enclave());
     }
 
     #[test]
@@ -270,7 +324,7 @@ mod tests {
                 step: "attest".to_owned(),
                 code: "X".to_owned(),
                 reasons: vec!["X".to_owned(), "Y".to_owned()],
-                enclave: Some(enclave()),
+                enclave: Some(Enclave { rtmr: vec![Register([4; 48])], ..enclave() }),
             }),
             Event::Failed { lease, code: "X".to_owned() },
             Event::ModelRevoked { model: model.clone(), sequence: None },

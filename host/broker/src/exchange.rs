@@ -8,7 +8,7 @@ use std::{
 };
 
 use ring::rand::{SecureRandom as _, SystemRandom};
-use vouchsafe_attestation::{Authentic, Tee, UnixTime, claims, encoding::b64url, lp::sha256, verify};
+use vouchsafe_attestation::{Authentic, LeafCache, UnixTime, claims, encoding::b64url, lp::sha256, verify_cached};
 use vouchsafe_policies::{Appraised, Expected, Policy, appraise};
 use vouchsafe_release::{
     GrantContext, ModelKeyRecord, TeePubKey, grant, jwe,
@@ -17,7 +17,8 @@ use vouchsafe_release::{
 
 use crate::{
     BrokerError,
-    event::{Enclave, Event, Granted, Id, Platform, Refused},
+    clock::Watch,
+    event::{Enclave, Event, Granted, Id, Platform, Refused, Register},
     limiter::{Limited, Limiter, PeerLimiter},
     log,
     refusal::{Fail, Refusal, Reply},
@@ -36,6 +37,9 @@ pub(crate) struct Exchange {
     /// For the log: it is for people, and a flood is no news.
     noise: Mutex<Limiter>,
     policy: Policy,
+    /// Machines come again: the signatures of their collateral are verified once.
+    cache: LeafCache,
+    watch: Watch,
 }
 
 /// An enclave that the policy accepts, for one resource and one handshake key.
@@ -56,6 +60,8 @@ impl Exchange {
             noise: Mutex::new(Limiter::new(LOG_PER_SECOND, now)),
             store: Mutex::new(store),
             policy,
+            cache: LeafCache::new(),
+            watch: Watch::new(),
         })
     }
 
@@ -82,7 +88,7 @@ impl Exchange {
     fn try_auth(&self, body: &[u8]) -> Result<Reply, Fail> {
         let request = AuthRequest::parse(body)?;
         let ledger_head = request.ledger_head();
-        let tee = if request.tee == rcar::tee_word(Tee::SevSnp) { Announced::SevSnp } else { Announced::Other };
+        let tee = Announced::from_word(&request.tee);
         let (nonce, cookie) = locked(&self.sessions).open(tee, ledger_head, Instant::now());
         Ok(Reply::Accepted { body: rcar::to_bytes(&Challenge::new(nonce)), cookie: Some(cookie) })
     }
@@ -92,22 +98,26 @@ impl Exchange {
         let cookie = cookie.ok_or_else(|| Fail::code("SESSION_UNKNOWN"))?;
         let session = locked(&self.sessions).named(cookie).map_err(Fail::code)?;
         let challenged = locked(&self.sessions).take_challenge(session, Instant::now()).map_err(Fail::code)?;
+        self.watch.live(now).map_err(Fail::code)?;
         let request = AttestRequest::parse(body)?;
         if request.runtime_data.nonce != challenged.nonce {
             return Err(Fail::code("NONCE_MISMATCH"));
         }
-        if challenged.tee != Announced::SevSnp {
+        let Announced::Known(announced) = challenged.tee else {
             return Err(Fail::code("TEE_UNSUPPORTED"));
-        }
+        };
         let key = request.runtime_data.tee_pubkey.clone();
         key.to_sec1()?;
         let expected = Expected::Release { report_data: request.report_data() };
         let envelope = request.tee_evidence.envelope().map_err(|_| Fail::code("EVIDENCE_FORMAT"))?;
+        if envelope.tee() != announced {
+            return Err(Fail::code("TEE_MISMATCH"));
+        }
         let (evidence, collateral) = envelope.into_parts().map_err(|_| Fail::code("EVIDENCE_FORMAT"))?;
 
-        let authentic = verify(&evidence, &collateral, self.policy.anchors(), now)?;
+        let authentic = verify_cached(&evidence, &collateral, self.policy.anchors(), now, &self.cache)?;
         let enclave = enclave(&authentic);
-        let appraised = appraise(authentic, &self.policy, &expected, now)
+        let appraised = appraise(authentic, &self.policy, &expected)
             .map_err(|refusal| Fail::appraisal(&refusal, enclave.clone()))?;
         let renews = renewed(&self.store(), challenged.ledger_head).map_err(|code| Fail::of(code, enclave.clone()))?;
 
@@ -124,6 +134,7 @@ impl Exchange {
         let session = locked(&self.sessions).named(session).map_err(Fail::code)?;
         let accepted = locked(&self.sessions).take_accepted(session, Instant::now()).map_err(Fail::code)?;
         let (model, sequence) = resource(path).ok_or_else(|| Fail::code("RESOURCE_PATH"))?;
+        self.watch.live(now).map_err(|code| Fail::of(code, accepted.enclave.clone()))?;
 
         // Gates and ledger under one lock: no revocation can slip in between.
         let mut store = self.store();
@@ -242,9 +253,10 @@ fn enclave(authentic: &Authentic) -> Enclave {
     Enclave {
         mode: authentic.mode(),
         tee: authentic.tee(),
-        platform: Platform(*authentic.chip_id()),
+        platform: Platform(authentic.platform()),
         measurement: *authentic.measurement(),
-        config_digest: *authentic.host_data(),
+        rtmr: authentic.registers().iter().copied().map(Register).collect(),
+        config_digest: authentic.config_digest(),
     }
 }
 

@@ -3,8 +3,8 @@
 
 use std::path::PathBuf;
 
-use vouchsafe_attestation::{Ed25519Public, EvidenceEnvelope, Mode, dsse};
-use vouchsafe_policies::{InitAnchors, InitModel, InitOptions as PolicyOptions, Listed, init_text};
+use vouchsafe_attestation::{Ed25519Public, EvidenceEnvelope, Mode, Tee, dsse, verify};
+use vouchsafe_policies::{InitAnchors, InitModel, InitOptions as PolicyOptions, InitSnp, Listed, init_text};
 use vouchsafe_release::{Lease, SignedBundle, TeeKey};
 use vouchsafe_sealed::{ModelKey, commitment};
 
@@ -44,20 +44,23 @@ impl Bench {
     fn new(test: &str) -> Option<Self> {
         let vectors = vectors(test)?;
         let read = |name: &str| std::fs::read(vectors.join(name)).unwrap();
-        let envelope = EvidenceEnvelope {
-            report: read("snp/genoa-v5-vcek-7ea4daeb.report.bin"),
-            leaf: read("snp/genoa-v5-vcek-7ea4daeb.vek.der"),
-            crl: read("amd-ca/genoa_vcek.crl"),
-        };
-        let cut = |from: usize, to: usize| envelope.report[from..to].to_vec();
+        let envelope = EvidenceEnvelope::sev_snp(
+            read("snp/genoa-v5-vcek-7ea4daeb.report.bin"),
+            read("snp/genoa-v5-vcek-7ea4daeb.vek.der"),
+            read("amd-ca/genoa_vcek.crl"),
+        );
+        let cut = |from: usize, to: usize| envelope.signed()[from..to].to_vec();
         let text = init_text(&PolicyOptions {
             name: "test".to_owned(),
             anchors: InitAnchors::Hardware,
-            measurements: Listed::Only(vec![cut(0x90, 0xC0).try_into().unwrap()]),
             config_digests: Listed::Only(vec![cut(0xC0, 0xE0).try_into().unwrap()]),
-            platforms: Listed::Only(vec![cut(0x1A0, 0x1E0).try_into().unwrap()]),
-            products: Vec::new(),
             models: Listed::<InitModel>::Any,
+            snp: Some(InitSnp {
+                measurements: Listed::Only(vec![cut(0x90, 0xC0).try_into().unwrap()]),
+                platforms: Listed::Only(vec![cut(0x1A0, 0x1E0).try_into().unwrap()]),
+                products: Vec::new(),
+            }),
+            tdx: None,
         });
         let dir = tempfile::tempdir().unwrap();
         let state = dir.path().join("state");
@@ -74,23 +77,28 @@ impl Bench {
         }
         let policy = Policy::parse(&text, &|_| Err(std::io::ErrorKind::NotFound.into())).unwrap();
         let report_data = cut(0x50, 0x90).try_into().unwrap();
-        let exchange = Exchange::new(store, policy).ok().unwrap();
+        let mut exchange = Exchange::new(store, policy).ok().unwrap();
+        // The evidence is older than this release.
+        exchange.watch = Watch::since(NOW);
         Some(Self { _dir: dir, state, exchange, envelope, report_data, key: TeeKey::generate().unwrap() })
     }
 
     /// A session as `attest` leaves it; its cookie.
     fn accepted(&self, renews: Option<Id>) -> String {
-        let (_, cookie) = locked(&self.exchange.sessions).open(Announced::SevSnp, None, Instant::now());
+        let (_, cookie) = locked(&self.exchange.sessions).open(Announced::Known(Tee::SevSnp), None, Instant::now());
         self.accept(&cookie, renews);
         cookie
     }
 
     fn accept(&self, cookie: &str, renews: Option<Id>) {
+        self.accept_as(cookie, renews, &Expected::Release { report_data: self.report_data });
+    }
+
+    fn accept_as(&self, cookie: &str, renews: Option<Id>, expected: &Expected<'_>) {
         let (evidence, collateral) = self.envelope.clone().into_parts().unwrap();
         let authentic = verify(&evidence, &collateral, self.exchange.policy.anchors(), NOW).unwrap();
         let enclave = enclave(&authentic);
-        let expected = Expected::Release { report_data: self.report_data };
-        let appraised = appraise(authentic, &self.exchange.policy, &expected, NOW).map_err(|r| r.to_string()).unwrap();
+        let appraised = appraise(authentic, &self.exchange.policy, expected).map_err(|r| r.to_string()).unwrap();
         let accepted = Accepted { appraised, enclave, key: self.key.public_jwk(), nonce: NONCE.to_owned(), renews };
         let mut sessions = locked(&self.exchange.sessions);
         let session = sessions.named(cookie).unwrap();
@@ -197,11 +205,55 @@ fn every_gate_refuses_with_its_code_in_the_ledger() {
     let lease = bench.exchange.store().index.leases(NOW)[0].lease;
     bench.admin(Request::RevokeLease { lease });
     assert_eq!(bench.code(ask("m", 2)), "LEASE_REVOKED");
-    let platform = Platform(bench.envelope.report[0x1A0..0x1E0].try_into().unwrap());
+    let platform = Platform(bench.envelope.signed()[0x1A0..0x1E0].try_into().unwrap());
     bench.admin(Request::RevokePlatform { platform });
     assert_eq!(bench.code(ask("m", 2)), "PLATFORM_REVOKED");
     bench.admin(Request::RevokeModel { model: model(), sequence: None });
     assert_eq!(bench.code(ask("m", 2)), "MODEL_REVOKED");
+}
+
+#[test]
+fn a_verdict_for_no_handshake_releases_nothing() {
+    let Some(bench) = Bench::new("a_verdict_for_no_handshake_releases_nothing") else { return };
+    for expected in [Expected::Exact { report_data: bench.report_data }, Expected::Unbound] {
+        let (_, cookie) = locked(&bench.exchange.sessions).open(Announced::Known(Tee::SevSnp), None, Instant::now());
+        bench.accept_as(&cookie, None, &expected);
+        assert!(matches!(bench.get(&cookie, "m", 2), Reply::Unavailable), "{expected:?}");
+        let mut last = None;
+        ledger::read(&bench.state.join(LEDGER), &mut |e| last = Some(e.clone())).unwrap();
+        let Event::Failed { code, .. } = last.unwrap().line.event else { panic!("a failed grant is the last line") };
+        assert_eq!(code, "GRANT_BINDING");
+    }
+    assert!(matches!(bench.get(&bench.accepted(None), "m", 2), Reply::Accepted { .. }), "control");
+}
+
+#[test]
+fn no_decision_under_a_clock_that_cannot_be_right() {
+    let Some(mut bench) = Bench::new("no_decision_under_a_clock_that_cannot_be_right") else { return };
+    let attest = |bench: &Bench, now| {
+        let body = br#"{"version":"0.4.0","tee":"snp","extra-params":""}"#;
+        let Reply::Accepted { cookie: Some(cookie), .. } = bench.exchange.auth(PEER, body, now) else {
+            panic!("no challenge")
+        };
+        bench.code(bench.exchange.attest(PEER, Some(&cookie), b"x", now))
+    };
+    let get = |bench: &Bench, now| {
+        let path = rcar::resource_path("m", 2);
+        bench.exchange.resource(PEER, Some(&bench.accepted(None)), &path, now)
+    };
+    let back = |seconds: u64| UnixTime(NOW.0 - seconds);
+    assert_eq!(attest(&bench, NOW), "RCAR_MESSAGE", "control");
+    assert_eq!(attest(&bench, back(1)), "CLOCK_BEFORE_BUILD");
+    assert_eq!(bench.code(get(&bench, back(1))), "CLOCK_BEFORE_BUILD");
+    // A clock that is set back while the broker runs.
+    bench.exchange.watch = Watch::since(UnixTime(0));
+    assert!(matches!(get(&bench, NOW), Reply::Accepted { .. }), "control");
+    assert_eq!(attest(&bench, back(601)), "CLOCK_SET_BACK");
+    assert_eq!(bench.code(get(&bench, back(601))), "CLOCK_SET_BACK");
+    assert!(matches!(get(&bench, back(600)), Reply::Accepted { .. }), "a little is forgiven");
+    // What ships knows the day of its release.
+    bench.exchange.watch = Watch::new();
+    assert_eq!(attest(&bench, NOW), "CLOCK_BEFORE_BUILD");
 }
 
 #[test]
@@ -237,8 +289,11 @@ fn genuine_evidence_for_another_handshake_is_refused() {
     assert_eq!(attest(&id, &nonce, &bench.envelope, NOW), "TEE_UNSUPPORTED");
     let (nonce, id) = open("snp");
     let mut forged = bench.envelope.clone();
-    forged.report[0x90] ^= 1;
+    let EvidenceEnvelope::SevSnp(snp) = &mut forged else { panic!("an SEV-SNP vector") };
+    snp.report[0x90] ^= 1;
     assert_eq!(attest(&id, &nonce, &forged, NOW), "SIGNATURE_INVALID");
+    let (nonce, id) = open("tdx");
+    assert_eq!(attest(&id, &nonce, &bench.envelope, NOW), "TEE_MISMATCH");
     let (nonce, id) = open("snp");
     assert_ne!(
         attest(&id, &nonce, &bench.envelope, UnixTime(1_795_254_000)),

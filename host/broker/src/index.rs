@@ -221,7 +221,7 @@ mod tests {
 
     fn enclave(chip: u8, mode: Mode) -> Enclave {
         let platform = Platform([chip; 64]);
-        Enclave { mode, tee: Tee::SevSnp, platform, measurement: [2; 48], config_digest: [3; 32] }
+        Enclave { mode, tee: Tee::SevSnp, platform, measurement: [2; 48], rtmr: Vec::new(), config_digest: [3; 32] }
     }
 
     fn index(events: Vec<Event>) -> Index {

@@ -22,7 +22,7 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
 use vouchsafe_release::rcar::{
-    ATTEST_PATH, AUTH_PATH, COOKIE as SESSION_COOKIE, ErrorBody, MAX_AUTH, MAX_MESSAGE, RESOURCE_PREFIX, to_bytes,
+    ATTEST_PATH, AUTH_PATH, COOKIE as SESSION_COOKIE, ErrorBody, MAX_ATTEST, MAX_AUTH, RESOURCE_PREFIX, to_bytes,
 };
 
 use crate::{clock, exchange::Exchange, refusal::Reply};
@@ -63,7 +63,7 @@ async fn auth(State(app): State<Arc<App>>, request: Request) -> Response {
 
 async fn attest(State(app): State<Arc<App>>, request: Request) -> Response {
     let (peer, session) = (peer(&request), session(request.headers()));
-    match read(request, MAX_MESSAGE, app.read_timeout).await {
+    match read(request, MAX_ATTEST, app.read_timeout).await {
         Ok(body) => run(app, move |x| x.attest(peer, session.as_deref(), &body, clock::now())).await,
         Err(response) => response,
     }

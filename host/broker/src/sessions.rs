@@ -11,7 +11,11 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ring::{hmac, rand::SystemRandom};
-use vouchsafe_attestation::encoding::{b64url, from_b64url};
+use vouchsafe_attestation::{
+    Tee,
+    encoding::{b64url, from_b64url},
+};
+use vouchsafe_release::rcar::tee_word;
 
 use crate::BrokerError;
 
@@ -21,13 +25,14 @@ const USED: usize = 65_536;
 const COOKIE: usize = 8 + 8 + 1 + 32 + 32;
 const SNP: u8 = 1;
 const RENEWAL: u8 = 2;
+const TDX: u8 = 4;
 
 /// An open challenge.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Challenged {
     /// The nonce as text.
     pub(crate) nonce: String,
-    /// The one technology that is supported, or any other word.
+    /// A technology that is supported, or any other word.
     pub(crate) tee: Announced,
     /// The ledger head that a renewing enclave echoed.
     pub(crate) ledger_head: Option<[u8; 32]>,
@@ -36,8 +41,31 @@ pub(crate) struct Challenged {
 /// What the peer announced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Announced {
-    SevSnp,
+    Known(Tee),
     Other,
+}
+
+impl Announced {
+    /// From RCAR's word.
+    pub(crate) fn from_word(word: &str) -> Self {
+        [Tee::SevSnp, Tee::Tdx].into_iter().find(|tee| tee_word(*tee) == word).map_or(Self::Other, Self::Known)
+    }
+
+    const fn flags(self) -> u8 {
+        match self {
+            Self::Known(Tee::SevSnp) => SNP,
+            Self::Known(Tee::Tdx) => TDX,
+            Self::Other => 0,
+        }
+    }
+
+    const fn of_flags(flags: u8) -> Self {
+        match flags & (SNP | TDX) {
+            SNP => Self::Known(Tee::SevSnp),
+            TDX => Self::Known(Tee::Tdx),
+            _ => Self::Other,
+        }
+    }
 }
 
 /// All handshakes in progress. `A` is what an accepted one holds.
@@ -80,8 +108,7 @@ impl<A> Sessions<A> {
     pub(crate) fn open(&mut self, tee: Announced, ledger_head: Option<[u8; 32]>, now: Instant) -> (String, String) {
         self.next += 1;
         let issued_ms = u64::try_from(now.saturating_duration_since(self.start).as_millis()).unwrap_or(u64::MAX);
-        let tee = if tee == Announced::SevSnp { SNP } else { 0 };
-        let flags = tee | if ledger_head.is_some() { RENEWAL } else { 0 };
+        let flags = tee.flags() | if ledger_head.is_some() { RENEWAL } else { 0 };
         let session = Session { number: self.next, issued_ms, flags, head: ledger_head.unwrap_or_default() };
         let mut cookie = session.to_bytes();
         cookie.extend_from_slice(self.mac(b"cookie", &session).as_ref());
@@ -104,7 +131,7 @@ impl<A> Sessions<A> {
         // What was accepted before is gone too: a second `attest` ends the session.
         self.accepted.remove(&session.number);
         self.spend(session, now)?;
-        let tee = if session.flags & SNP != 0 { Announced::SevSnp } else { Announced::Other };
+        let tee = Announced::of_flags(session.flags);
         let ledger_head = (session.flags & RENEWAL != 0).then_some(session.head);
         Ok(Challenged { nonce: self.nonce(&session), tee, ledger_head })
     }
@@ -183,6 +210,8 @@ impl Session {
 mod tests {
     use super::*;
 
+    const SNP_WORD: Announced = Announced::Known(Tee::SevSnp);
+
     const TTL: Duration = Duration::from_secs(60);
 
     fn sessions(capacity: usize) -> (Sessions<u8>, Instant) {
@@ -191,7 +220,7 @@ mod tests {
     }
 
     fn opened(sessions: &mut Sessions<u8>, now: Instant) -> Session {
-        let (_, cookie) = sessions.open(Announced::SevSnp, None, now);
+        let (_, cookie) = sessions.open(SNP_WORD, None, now);
         sessions.named(&cookie).unwrap()
     }
 
@@ -199,7 +228,9 @@ mod tests {
     fn a_cookie_brings_its_challenge_back() {
         let (mut sessions, now) = sessions(4);
         let mut nonces = BTreeSet::new();
-        for (tee, ledger_head) in [(Announced::SevSnp, Some([7; 32])), (Announced::Other, None)] {
+        for (tee, ledger_head) in
+            [(SNP_WORD, Some([7; 32])), (Announced::Known(Tee::Tdx), None), (Announced::Other, None)]
+        {
             let (nonce, cookie) = sessions.open(tee, ledger_head, now);
             assert_eq!((nonce.len(), cookie.len()), (44, 108));
             let session = sessions.named(&cookie).unwrap();
@@ -212,7 +243,7 @@ mod tests {
     #[test]
     fn only_our_own_cookies_name_a_session() {
         let (mut ours, now) = sessions(4);
-        let (_, cookie) = ours.open(Announced::SevSnp, Some([1; 32]), now);
+        let (_, cookie) = ours.open(SNP_WORD, Some([1; 32]), now);
         assert!(ours.named(&cookie).is_ok());
         for at in 0..cookie.len() {
             let mut other = cookie.clone().into_bytes();
@@ -283,7 +314,7 @@ mod tests {
         sessions.used_capacity = 8;
         let (early, legitimate) = (opened(&mut sessions, now), opened(&mut sessions, now));
         for _ in 0..100_000 {
-            sessions.open(Announced::SevSnp, None, now);
+            sessions.open(SNP_WORD, None, now);
         }
         assert!((sessions.used.is_empty(), sessions.accepted.is_empty()) == (true, true));
         assert!(sessions.take_challenge(legitimate, now).is_ok());

@@ -16,7 +16,7 @@ use vouchsafe_release::{
 };
 
 fn attest_body(nonce: &str) -> Vec<u8> {
-    let evidence = EvidenceEnvelope { report: vec![7; 1184], leaf: vec![1], crl: vec![2] };
+    let evidence = EvidenceEnvelope::sev_snp(vec![7; 1184], vec![1], vec![2]);
     AttestRequest::to_bytes(nonce, &TeeKey::generate().unwrap().public_jwk(), &evidence).unwrap()
 }
 
@@ -124,8 +124,8 @@ fn the_transport_refuses_sizes_methods_and_paths_without_a_ledger_line() {
     let before = lines();
     for (method, path, body, status) in [
         ("POST", "/kbs/v0/auth", vec![b' '; 5 * 1024], 413),
-        ("POST", "/kbs/v0/attest", vec![b' '; 65 * 1024], 413),
-        ("POST", "/kbs/v0/attest", vec![b' '; 300 * 1024], 413),
+        ("POST", "/kbs/v0/attest", vec![b' '; 257 * 1024], 413),
+        ("POST", "/kbs/v0/attest", vec![b' '; 500 * 1024], 413),
         ("GET", RESOURCE, vec![b' '; 1], 413),
         ("GET", "/kbs/v0/auth", vec![], 405),
         ("PUT", "/kbs/v0/attest", vec![], 405),
@@ -143,7 +143,7 @@ fn the_transport_refuses_sizes_methods_and_paths_without_a_ledger_line() {
     let mut client = broker.client();
     client.raw(b"POST /kbs/v0/attest HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
     let chunk = [b"4000\r\n".as_slice(), &[b' '; 0x4000], b"\r\n"].concat();
-    for _ in 0..5 {
+    for _ in 0..17 {
         client.raw(&chunk);
     }
     client.raw(b"0\r\n\r\n");
@@ -282,7 +282,7 @@ fn our_client_and_our_broker_speak_the_same_protocol() {
     let answer = send(auth.request());
     let cookies = [answer.header("set-cookie").unwrap()];
     let attest = auth.answer(&Incoming { status: answer.status, set_cookie: &cookies, body: &answer.body }).unwrap();
-    let evidence = EvidenceEnvelope { report: vec![7; 1184], leaf: vec![1], crl: vec![2] };
+    let evidence = EvidenceEnvelope::sev_snp(vec![7; 1184], vec![1], vec![2]);
     let answer = send(attest.request(&evidence).unwrap());
     let error = attest.answer(&Incoming { status: answer.status, set_cookie: &[], body: &answer.body }).err().unwrap();
     let ReleaseError::Refused(Some(ticket)) = error else { panic!("a ticket") };

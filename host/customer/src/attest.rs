@@ -7,17 +7,17 @@ use bytes::Bytes;
 use hyper::{Method, Request, StatusCode, header};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use vouchsafe_attestation::{
-    UnixTime,
+    LeafCache, UnixTime,
     receipt::SessionRecord,
     session::{AttestRequest, AttestResponse},
-    verify,
+    verify_cached,
 };
-use vouchsafe_policies::{Appraised, Expected, Policy, appraise};
+use vouchsafe_policies::{Appraised, Binding, Expected, Policy, appraise, plausible};
 
 use crate::{ConnectOptions, CustomerError, channel::ChannelFacts, line::Line, pinned::peer_refusal};
 
 const PATH: &str = "/v1/attest";
-/// Report, leaf, revocation list, claims and path at their caps, in base64.
+/// Report, leaf, revocation list, claims and path at their caps, in base64; TDX evidence takes about a tenth of it.
 const MAX_RESPONSE: usize = 256 * 1024;
 
 /// Evidence for one channel that policy and session binding accepted.
@@ -41,8 +41,9 @@ pub(crate) async fn attest(
     channel: &ChannelFacts,
     policy: &Policy,
     options: &ConnectOptions,
+    cache: &LeafCache,
 ) -> Result<Attested, CustomerError> {
-    let (since, at) = (Instant::now(), now());
+    let (since, at) = (Instant::now(), live(now())?);
     let nonce = random()?;
     let request = AttestRequest { v: 1, nonce, accept: policy.tee_accepted().to_vec() };
     let answer = line.exchange(attest_request(&request)?, "attest", options.attest_timeout, MAX_RESPONSE).await;
@@ -66,7 +67,7 @@ pub(crate) async fn attest(
         merkle: response.merkle,
         evidence: response.evidence,
     };
-    let appraised = appraise_session(&record, policy, now())?;
+    let appraised = appraise_session(&record, policy, live(now())?, cache)?;
     Ok(Attested { appraised, record, at, since })
 }
 
@@ -75,16 +76,17 @@ pub(crate) fn appraise_session(
     record: &SessionRecord,
     policy: &Policy,
     at: UnixTime,
+    cache: &LeafCache,
 ) -> Result<Appraised, CustomerError> {
+    if record.tee != record.evidence.tee() {
+        return Err(invalid("the evidence is of another technology than the answer says"));
+    }
     let (evidence, collateral) = record
         .evidence
         .clone()
         .into_parts()
         .map_err(|_| invalid("the evidence or its collateral is larger than it can be"))?;
-    let authentic = verify(&evidence, &collateral, policy.anchors(), at)?;
-    if record.tee != authentic.tee() {
-        return Err(invalid("the evidence is of another technology than the answer says"));
-    }
+    let authentic = verify_cached(&evidence, &collateral, policy.anchors(), at, cache)?;
     let expected = Expected::Session {
         nonce: &record.nonce,
         ekm: &record.ekm,
@@ -92,7 +94,28 @@ pub(crate) fn appraise_session(
         claims: &record.claims,
         merkle: &record.merkle,
     };
-    Ok(appraise(authentic, policy, &expected, at)?)
+    let appraised = appraise(authentic, policy, &expected)?;
+    of_session(appraised.binding())?;
+    Ok(appraised)
+}
+
+/// Connections and receipts follow from a verdict over one session and from no other.
+fn of_session(binding: Binding) -> Result<(), CustomerError> {
+    match binding {
+        Binding::Session => Ok(()),
+        Binding::Release | Binding::Exact | Binding::Unbound => {
+            Err(CustomerError::receipt("SESSION_UNBOUND", "the verdict binds the evidence to no session"))
+        }
+    }
+}
+
+/// Refuses a clock in the past, under which collateral that was replaced looks current.
+fn live(now: UnixTime) -> Result<UnixTime, CustomerError> {
+    plausible(now).map_err(|error| CustomerError::Local {
+        code: error.code(),
+        fact: "this machine's clock shows a time before this release was made",
+        kind: std::io::ErrorKind::InvalidData,
+    })
 }
 
 /// The local wall clock.
@@ -145,6 +168,24 @@ mod tests {
         #[test]
         fn no_answer_makes_the_parser_panic(body: Vec<u8>) {
             prop_assert!(parse(&body).is_err());
+        }
+    }
+
+    #[test]
+    fn a_live_session_needs_a_clock_that_can_be_right() {
+        let written = vouchsafe_policies::RULES_WRITTEN;
+        assert_eq!(live(written).ok(), Some(written));
+        let error = live(UnixTime(written.0 - 1)).unwrap_err();
+        assert_eq!((error.code(), error.exit()), ("CLOCK_BEFORE_BUILD", 9));
+        assert!(error.advice().contains("clock"));
+    }
+
+    #[test]
+    fn no_other_verdict_makes_a_session() {
+        let code = |binding| of_session(binding).map_err(|e| (e.code(), e.exit()));
+        assert_eq!(code(Binding::Session), Ok(()));
+        for binding in [Binding::Release, Binding::Exact, Binding::Unbound] {
+            assert_eq!(code(binding), Err(("SESSION_UNBOUND", 2)));
         }
     }
 

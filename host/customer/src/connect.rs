@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use vouchsafe_attestation::LeafCache;
 use vouchsafe_policies::Policy;
 
 use crate::{ConnectOptions, CustomerError, Pinned, attest::attest, channel, line::Line};
@@ -24,14 +25,24 @@ pub async fn connect_with(
     policy: Arc<Policy>,
     options: ConnectOptions,
 ) -> Result<Pinned, CustomerError> {
+    connect_sharing(address, policy, options, Arc::default()).await
+}
+
+/// The same; `cache` remembers collateral whose signatures were verified for an earlier connection.
+pub(crate) async fn connect_sharing(
+    address: &str,
+    policy: Arc<Policy>,
+    options: ConnectOptions,
+    cache: Arc<LeafCache>,
+) -> Result<Pinned, CustomerError> {
     let address = host_and_port(address)?;
     // 1. TLS 1.3 to whoever answers; 2. what tells this channel from every other.
     let (stream, facts) = channel::open(address, &options).await?;
     // 3. HTTP on that very stream, with no way to a second one.
     let mut line = Line::over(stream, address).await?;
     // 4. Evidence for it, 5. verified, 6. appraised.
-    let attested = attest(&mut line, &facts, &policy, &options).await?;
-    Ok(Pinned::new(address, line, facts, attested, policy, options))
+    let attested = attest(&mut line, &facts, &policy, &options, &cache).await?;
+    Ok(Pinned::new(address, line, facts, attested, policy, options, cache))
 }
 
 /// `HOST:PORT`, with `https://` and a last `/` forgiven.

@@ -44,7 +44,7 @@ pub enum CustomerError {
         /// Its HTTP status.
         status: u16,
     },
-    /// A receipt that does not hold: `RECEIPT_*`.
+    /// A receipt that does not hold, or a verdict that speaks of no session: `RECEIPT_*`, `SESSION_UNBOUND`.
     Receipt {
         /// The stable code.
         code: &'static str,
@@ -146,12 +146,18 @@ impl CustomerError {
                 "RECEIPT_BODY_MISMATCH" => {
                     "Give the exact bytes that were sent and received, and the salt of this receipt."
                 }
+                "SESSION_UNBOUND" => {
+                    "Appraise with Expected::Session: nothing may be sent or believed on another verdict."
+                }
                 _ => "Do not rely on this receipt. Keep the file and ask the vendor.",
             },
             Self::Encoding(_) => "The file is damaged or of another kind.",
             Self::Local { code, .. } => match *code {
                 "PORT_IN_USE" => "Choose another port, or stop the program that holds this one.",
                 "LOG_BROKEN" => "Move the log aside and keep it: a line was changed, removed or added.",
+                "CLOCK_BEFORE_BUILD" => {
+                    "Set this machine's clock: under a clock in the past, revoked and expired things look current."
+                }
                 "LOG_LOCKED" => "Another proxy writes this log; give each its own.",
                 _ => "See to the file, its permissions and the free space.",
             },

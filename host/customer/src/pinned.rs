@@ -7,7 +7,7 @@ use bytes::Bytes;
 use hyper::{Method, Request, Response, StatusCode, header};
 use serde::Deserialize;
 use serde_json::Value;
-use vouchsafe_attestation::{Claims, UnixTime, claims::model_id, receipt::SessionRecord};
+use vouchsafe_attestation::{Claims, LeafCache, UnixTime, claims::model_id, receipt::SessionRecord};
 use vouchsafe_policies::{Appraised, Policy};
 
 use crate::{
@@ -28,6 +28,7 @@ pub struct Pinned {
     attested: Attested,
     policy: Arc<Policy>,
     options: ConnectOptions,
+    cache: Arc<LeafCache>,
 }
 
 impl Pinned {
@@ -38,8 +39,9 @@ impl Pinned {
         attested: Attested,
         policy: Arc<Policy>,
         options: ConnectOptions,
+        cache: Arc<LeafCache>,
     ) -> Self {
-        Self { address: address.to_owned(), line, channel, attested, policy, options }
+        Self { address: address.to_owned(), line, channel, attested, policy, options, cache }
     }
 
     /// Sends one request and returns its whole answer. Evidence older than the policy allows is renewed first, on this
@@ -79,7 +81,7 @@ impl Pinned {
     /// # Errors
     /// As [`crate::connect`].
     pub async fn reattest(&mut self) -> Result<&Appraised, CustomerError> {
-        match attest(&mut self.line, &self.channel, &self.policy, &self.options).await {
+        match attest(&mut self.line, &self.channel, &self.policy, &self.options, &self.cache).await {
             Ok(attested) => {
                 self.attested = attested;
                 Ok(&self.attested.appraised)

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use vouchsafe_attestation::{Mode, UnixTime, claims::Release};
+use vouchsafe_attestation::{Facts, Mode, Tee, UnixTime, claims::Release};
 use vouchsafe_policies::Appraised;
 
 /// The page.
@@ -58,25 +58,51 @@ fn head(page: &mut String, appraised: &Appraised, address: &str, date: UnixTime)
 
 fn code(page: &mut String, appraised: &Appraised) {
     let authentic = appraised.authentic();
-    let machine = match (appraised.mode(), authentic.csp()) {
-        (Mode::Simulation, _) => format!("a SIMULATED processor that plays an AMD EPYC {}", authentic.product()),
-        (Mode::Hardware, None) => format!("an AMD EPYC {} processor", authentic.product()),
-        (Mode::Hardware, Some(csp)) => {
-            format!("an AMD EPYC {} processor of the provider {}", authentic.product(), plain(csp))
-        }
-    };
     let version = appraised.claims().map_or("unknown".to_owned(), |c| plain(&c.version));
     let _written = writeln!(page, "## Which machine and which code\n");
-    rows(
-        page,
-        &[
-            ("Machine", machine),
-            ("Chip", format!("`{}`", chip(&authentic.snp().chip_id))),
-            ("Code, measured at launch", format!("`{}`", hex::encode(authentic.measurement()))),
-            ("Configuration, bound at launch", format!("`{}`", hex::encode(authentic.host_data()))),
-            ("Version, as the code calls itself", version),
-        ],
-    );
+    let mut all = machine(appraised.mode(), authentic.facts());
+    all.push(("Code, measured at launch", format!("`{}`", hex::encode(authentic.measurement()))));
+    for (name, register) in REGISTERS.into_iter().zip(authentic.registers()) {
+        let zero = register.iter().all(|b| *b == 0);
+        all.push((name, if zero { "nothing".to_owned() } else { format!("`{}`", hex::encode(register)) }));
+    }
+    all.push(("Configuration, bound at launch", format!("`{}`", hex::encode(authentic.config_digest()))));
+    all.push(("Version, as the code calls itself", version));
+    rows(page, &all);
+}
+
+/// What a TD measures after its launch, in the order of RTMR0 to RTMR3.
+const REGISTERS: [&str; 4] = [
+    "Measured later: firmware settings",
+    "Measured later: boot loader and kernel",
+    "Measured later: kernel arguments and initrd",
+    "Measured later: by the program itself",
+];
+
+fn machine(mode: Mode, facts: &Facts) -> Vec<(&'static str, String)> {
+    match facts {
+        Facts::SevSnp(snp) => {
+            let words = match (mode, &snp.csp) {
+                (Mode::Simulation, _) => format!("a SIMULATED processor that plays an AMD EPYC {}", snp.product),
+                (Mode::Hardware, None) => format!("an AMD EPYC {} processor", snp.product),
+                (Mode::Hardware, Some(csp)) => {
+                    format!("an AMD EPYC {} processor of the provider {}", snp.product, plain(csp))
+                }
+            };
+            vec![("Machine", words), ("Chip", format!("`{}`", chip(&snp.report.chip_id)))]
+        }
+        Facts::Tdx(tdx) => {
+            let words = match mode {
+                Mode::Simulation => "a SIMULATED processor that plays an Intel TDX platform",
+                Mode::Hardware => "an Intel TDX platform",
+            };
+            vec![
+                ("Machine", format!("{words} (family {})", hex::encode(tdx.fmspc))),
+                ("Platform", format!("`{}`", hex::encode(tdx.ppid))),
+                ("Level of its updates, as Intel rates it", tdx.status.as_str().to_owned()),
+            ]
+        }
+    }
 }
 
 fn models(page: &mut String, appraised: &Appraised) {
@@ -103,9 +129,10 @@ fn models(page: &mut String, appraised: &Appraised) {
 
 /// The findings that a reader without a technical training can use.
 fn proven(appraised: &Appraised) -> Vec<String> {
-    let by = match appraised.mode() {
-        Mode::Simulation => "by a SIMULATED processor, which proves nothing about hardware",
-        Mode::Hardware => "by the processor, under AMD's root certificates",
+    let by = match (appraised.mode(), appraised.tee()) {
+        (Mode::Simulation, _) => "by a SIMULATED processor, which proves nothing about hardware",
+        (Mode::Hardware, Tee::SevSnp) => "by the processor, under AMD's root certificates",
+        (Mode::Hardware, Tee::Tdx) => "by the processor, under Intel's root certificate",
     };
     vec![
         format!("The program at this address is exactly the measured code above; said {by}."),

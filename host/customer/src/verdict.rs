@@ -66,13 +66,19 @@ pub(crate) fn models_json(appraised: &Appraised) -> Value {
     models.iter().map(of).collect()
 }
 
+/// RTMR0 to RTMR3 of a TD; an empty list on SEV-SNP.
+pub(crate) fn registers_json(appraised: &Appraised) -> Value {
+    appraised.authentic().registers().iter().map(hex::encode).collect()
+}
+
 fn evidence_json(appraised: &Appraised) -> Value {
     let authentic = appraised.authentic();
     let steps: Vec<Value> =
         authentic.steps().iter().map(|s| json!({"number": s.number, "name": s.name, "detail": s.detail})).collect();
     let evidence = json!({
         "measurement": hex::encode(authentic.measurement()),
-        "config_digest": hex::encode(authentic.host_data()),
+        "rtmr": registers_json(appraised),
+        "config_digest": hex::encode(authentic.config_digest()),
         "steps": steps,
         "models": models_json(appraised),
     });

@@ -3,20 +3,21 @@
 
 mod support;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use hyper::{Method, Request, Response};
 use serde_json::json;
 use support::{
-    enclave::{FakeEnclave, Fault, simulated},
+    enclave::{FakeEnclave, Fault, simulated, simulated_on},
     hardware_policy, short,
 };
-use vouchsafe_attestation::{Mode, UnixTime};
+use vouchsafe_attestation::{Mode, Tee, UnixTime, receipt::MAX_RECEIPT};
 use vouchsafe_customer::{
     Bodies, BodiesVerdict, Body, CustomerError, InferInput, Pinned, Receipted, Salt, connect_with, error_json,
     receipt_json, receipt_table, refusal_table, report, table, verdict_json, verify_receipt,
 };
+use vouchsafe_policies::Binding;
 
 const INFER: &str = "/v2/models/m/infer";
 
@@ -64,6 +65,38 @@ async fn a_service_that_proves_itself_gets_requests_and_every_verdict_says_simul
             && page.contains("## What was not proven")
     );
     assert!(page.lines().count() < 70, "one page: {}", page.lines().count());
+}
+
+#[tokio::test]
+async fn a_service_on_tdx_proves_itself_renews_its_proof_and_signs_receipts() {
+    let Some(simulated) = simulated_on(Tee::Tdx, "a_service_on_tdx") else { return };
+    let enclave = FakeEnclave::start(simulated).await;
+    let policy = simulated.policy(1, 3600);
+    let address = enclave.address.to_string();
+    let mut pinned = connect_with(&address, Arc::clone(&policy), short()).await.unwrap();
+    let json = verdict_json(&pinned);
+    assert_eq!((&json["accepted"], &json["tee"]), (&json!(true), &json!("tdx")));
+    assert_eq!(json["rtmr"], json!(vec!["00".repeat(48); 4]));
+    let page = report(pinned.appraised(), pinned.address(), now());
+    assert!(page.contains("SIMULATED processor that plays an Intel TDX platform") && !page.contains("AMD"), "{page}");
+    assert!(page.lines().count() < 80, "one page: {}", page.lines().count());
+    pinned.reattest().await.unwrap();
+    assert_eq!(pinned.appraised().binding(), Binding::Session);
+    let Receipted::Answered(answer) = pinned.infer_with_receipt(post(b"{}")).await.unwrap() else {
+        panic!("unanswered")
+    };
+    let kept = answer.receipt_json();
+    let verdict = verify_receipt(kept.as_bytes(), &policy, now(), None).unwrap();
+    assert_eq!(verdict.appraised().binding(), Binding::Session);
+    assert_eq!(enclave.counts(), (1, 2, 1));
+    // An answer for another technology than its evidence, or than was asked for.
+    let snp = hardware_policy();
+    let error = connect_with(&address, snp, short()).await.err().unwrap();
+    assert_eq!((error.code(), error.exit()), ("ATTEST_RESPONSE_INVALID", 8), "an SEV-SNP policy");
+    enclave.fault(Fault::OtherTechnology);
+    let error = connect_with(&address, policy, short()).await.err().unwrap();
+    assert_eq!((error.code(), error.exit()), ("ATTEST_RESPONSE_INVALID", 8));
+    assert_eq!(enclave.counts().2, 1);
 }
 
 #[tokio::test]
@@ -249,7 +282,7 @@ async fn a_receipt_is_verified_on_arrival_and_again_from_its_file() {
     assert_eq!(refused(&file, &hardware_policy(), now()), Some("LEAF_SIMULATED"));
     assert_eq!(refused(&file, &simulated.policy(3, 3600), now()), Some("MODEL_SEQUENCE_BELOW_FLOOR"));
     assert_eq!(refused(&file[..file.len() - 9], &policy, now()), Some("ENCODING_JSON"));
-    assert_eq!(refused(&" ".repeat(300 * 1024), &policy, now()), Some("ENCODING_TOO_LARGE"));
+    assert_eq!(refused(&" ".repeat(MAX_RECEIPT + 1), &policy, now()), Some("ENCODING_TOO_LARGE"));
     // A year later the revocation list is stale, and the verdict under that assumption says so.
     let stale = verify_receipt(file.as_bytes(), &policy, now().plus(2 * 366 * 86_400), None).err().unwrap();
     assert_eq!(stale.exit(), 3, "{stale}");

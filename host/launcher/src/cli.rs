@@ -26,7 +26,7 @@ pub struct Cli {
     /// Which technology the guest has: sev-snp or tdx.
     #[arg(long, value_parser = parse_tee, default_value = "sev-snp")]
     tee: Tee,
-    /// The configuration (at most 64 KiB); its SHA-256 is bound in HOST_DATA.
+    /// The configuration (at most 64 KiB); its SHA-256 is bound in HOST_DATA or MRCONFIGID.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
     /// The directory with one sealed package per model.

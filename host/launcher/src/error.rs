@@ -12,8 +12,6 @@ use crate::event::Code;
 pub enum LaunchError {
     /// The backend does not exist in this version.
     BackendUnsupported,
-    /// The technology does not exist in this backend.
-    TeeUnsupported,
     /// A file or directory cannot be opened or read (which one).
     File(&'static str, ErrorKind),
     /// A path is not UTF-8 text (which one).
@@ -46,7 +44,6 @@ impl LaunchError {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::BackendUnsupported => "BACKEND_UNSUPPORTED",
-            Self::TeeUnsupported => "TEE_UNSUPPORTED",
             Self::File(..) => "LAUNCH_FILE",
             Self::PathEncoding(_) => "PATH_ENCODING",
             Self::ConfigTooLarge => "CONFIG_TOO_LARGE",
@@ -67,7 +64,7 @@ impl LaunchError {
     pub const fn exit(&self) -> u8 {
         match self {
             Self::PathEncoding(_) => 1,
-            Self::BackendUnsupported | Self::TeeUnsupported | Self::SimulatorFailed | Self::SimulatorRefused(_) => 7,
+            Self::BackendUnsupported | Self::SimulatorFailed | Self::SimulatorRefused(_) => 7,
             Self::HostChannel(_) | Self::EnclaveNotReady(..) => 8,
             _ => 9,
         }
@@ -78,7 +75,6 @@ impl LaunchError {
     pub const fn advice(&self) -> &'static str {
         match self {
             Self::BackendUnsupported => "use --backend sim-process; snp, tdx and sim-vm come with a later version",
-            Self::TeeUnsupported => "use --tee sev-snp; simulated tdx comes with a later version",
             Self::File(..) => "name an existing, readable file; program files are looked for beside vouchsafe-launch",
             Self::PathEncoding(_) => "use paths of UTF-8 text",
             Self::ConfigTooLarge => "shorten the configuration to 64 KiB",
@@ -103,7 +99,6 @@ impl fmt::Display for LaunchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::BackendUnsupported => f.write_str("this version runs the sim-process backend only"),
-            Self::TeeUnsupported => f.write_str("this version simulates sev-snp only"),
             Self::File(what, kind) => write!(f, "{what}: {kind}"),
             Self::PathEncoding(what) => write!(f, "the path of {what} is not UTF-8 text"),
             Self::ConfigTooLarge => f.write_str("the configuration is larger than 64 KiB"),

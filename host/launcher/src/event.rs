@@ -96,9 +96,9 @@ pub enum Event {
     },
     /// An enclave was started.
     Launched {
-        /// MEASUREMENT, hex.
+        /// MEASUREMENT or MRTD, hex.
         measurement: String,
-        /// HOST_DATA, hex.
+        /// What HOST_DATA or MRCONFIGID binds, hex.
         config_digest: String,
         /// The enclave's process.
         enclave_pid: u32,

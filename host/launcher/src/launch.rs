@@ -11,7 +11,7 @@ use tokio::{
     task::{AbortHandle, spawn_blocking},
     time::{Instant, sleep, sleep_until},
 };
-use vouchsafe_attestation::{Mode, Tee};
+use vouchsafe_attestation::Mode;
 
 use crate::{
     Backend, BoundConfig, Event, LaunchError, LaunchRequest, LaunchSpec, Simulator,
@@ -46,9 +46,6 @@ pub enum Stopped {
 pub async fn launch(spec: &LaunchSpec, on_event: &mut dyn FnMut(Event)) -> Result<Stopped, LaunchError> {
     if spec.backend != Backend::SimProcess {
         return Err(LaunchError::BackendUnsupported);
-    }
-    if spec.tee != Tee::SevSnp {
-        return Err(LaunchError::TeeUnsupported);
     }
     look_for_files(spec)?;
     let mut signals = Signals::new()?;

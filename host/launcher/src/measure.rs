@@ -17,7 +17,7 @@ use vouchsafe_measurement::{MAX_CONFIG, config_digest, process_measurement};
 
 use crate::LaunchError;
 
-/// The MEASUREMENT that a process guest of these files will have.
+/// The MEASUREMENT or MRTD that a process guest of these files will have.
 ///
 /// # Errors
 /// `LAUNCH_FILE`.
@@ -62,7 +62,7 @@ impl BoundConfig {
         Ok(Self { digest: config_digest(&bytes), file })
     }
 
-    /// SHA-256 of its bytes: HOST_DATA.
+    /// SHA-256 of its bytes: HOST_DATA, or the first 32 bytes of MRCONFIGID.
     #[must_use]
     pub const fn digest(&self) -> &[u8; 32] {
         &self.digest

@@ -17,7 +17,7 @@ use vouchsafe_attestation::{Mode, Tee, encoding::serde_hex};
 
 use crate::{LaunchError, event::Code, frame, lines};
 
-/// The first answer may wait for two RSA keys on a slow machine.
+/// The first answer may wait for RSA keys on a slow machine.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(180);
 /// How long a simulator may take to end once its channel is closed.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
@@ -33,14 +33,14 @@ pub struct LaunchRequest {
     pub enclave: PathBuf,
     /// ONNX Runtime's library.
     pub onnxruntime: PathBuf,
-    /// The config digest.
+    /// The config digest: HOST_DATA, or MRCONFIGID with its padding.
     pub host_data: [u8; 32],
 }
 
 /// What the simulator hands out for one guest.
 #[derive(Debug)]
 pub struct Launched {
-    /// MEASUREMENT.
+    /// MEASUREMENT or MRTD.
     pub measurement: [u8; 48],
     /// The enclave's program, sealed memory.
     pub enclave: OwnedFd,

@@ -38,7 +38,7 @@ pub struct LaunchSpec {
     pub backend: Backend,
     /// Which technology it shows.
     pub tee: Tee,
-    /// The configuration that is bound in HOST_DATA.
+    /// The configuration that is bound in HOST_DATA or MRCONFIGID.
     pub config: PathBuf,
     /// The directory of sealed packages.
     pub models: PathBuf,

@@ -18,7 +18,7 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
 use vouchsafe_broker::{InitOptions, InitSummary, event::Event, init, ledger};
-use vouchsafe_policies::{InitAnchors, InitModel, InitOptions as PolicyOptions, Listed, init_text};
+use vouchsafe_policies::{InitAnchors, InitModel, InitOptions as PolicyOptions, InitSnp, Listed, init_text};
 use vouchsafe_release::Lease;
 
 /// A state directory below `dir`, with a hardware policy that accepts nothing real.
@@ -27,11 +27,14 @@ pub fn make(dir: &Path, limits: &str) -> (PathBuf, InitSummary) {
     let text = init_text(&PolicyOptions {
         name: "test".to_owned(),
         anchors: InitAnchors::Hardware,
-        measurements: Listed::Only(vec![[1; 48]]),
         config_digests: Listed::Only(vec![[2; 32]]),
-        platforms: Listed::Only(vec![[3; 64]]),
-        products: Vec::new(),
         models: Listed::<InitModel>::Any,
+        snp: Some(InitSnp {
+            measurements: Listed::Only(vec![[1; 48]]),
+            platforms: Listed::Only(vec![[3; 64]]),
+            products: Vec::new(),
+        }),
+        tdx: None,
     });
     std::fs::write(&policy, text).unwrap();
     let state = dir.join("state");

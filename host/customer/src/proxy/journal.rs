@@ -15,7 +15,7 @@ use vouchsafe_attestation::lp::sha256;
 use crate::{
     Answer, CustomerError, Pinned, ProxyLog,
     attest::{now, random},
-    verdict::models_json,
+    verdict::{models_json, registers_json},
 };
 
 pub(super) struct Journal {
@@ -47,7 +47,8 @@ impl Journal {
             "mode": appraised.mode(),
             "tee": appraised.tee(),
             "measurement": hex::encode(appraised.authentic().measurement()),
-            "config_digest": hex::encode(appraised.authentic().host_data()),
+            "rtmr": registers_json(appraised),
+            "config_digest": hex::encode(appraised.authentic().config_digest()),
             "policy_digest": hex::encode(appraised.policy_digest()),
             "nonce": hex::encode(record.nonce),
             "tls_key": hex::encode(record.spki_sha256),

@@ -4,15 +4,18 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use vouchsafe_attestation::LeafCache;
 use vouchsafe_policies::Policy;
 
 use super::{ProxyOptions, journal::Journal};
-use crate::{ConnectOptions, CustomerError, Pinned, channel::within, connect_with};
+use crate::{ConnectOptions, CustomerError, Pinned, channel::within, connect::connect_sharing};
 
 pub(super) struct Lanes {
     upstream: String,
     policy: Arc<Policy>,
     connect: ConnectOptions,
+    /// Every connection shows the same machine's collateral.
+    cache: Arc<LeafCache>,
     wait: std::time::Duration,
     free: Arc<Semaphore>,
     idle: Mutex<Vec<Pinned>>,
@@ -31,6 +34,7 @@ impl Lanes {
             upstream,
             policy: Arc::clone(&options.policy),
             connect: options.connect,
+            cache: Arc::default(),
             wait: options.lane_wait,
             free: Arc::new(Semaphore::new(options.max_lanes.max(1))),
             idle: Mutex::new(Vec::new()),
@@ -73,7 +77,7 @@ impl Lanes {
     }
 
     async fn fresh(&self, journal: &Journal) -> Result<Pinned, CustomerError> {
-        match connect_with(&self.upstream, Arc::clone(&self.policy), self.connect).await {
+        match connect_sharing(&self.upstream, Arc::clone(&self.policy), self.connect, Arc::clone(&self.cache)).await {
             Ok(pinned) => {
                 journal.verdict(&pinned).await?;
                 Ok(pinned)

@@ -2,7 +2,7 @@
 //! The time is the caller's assumption: a receipt proves none.
 
 use vouchsafe_attestation::{
-    Claims, UnixTime,
+    Claims, LeafCache, UnixTime,
     lp::sha256,
     receipt::{ReceiptFile, Statement, request_digest, response_digest},
 };
@@ -97,7 +97,7 @@ pub fn verify_receipt(
     bodies: Option<Bodies<'_>>,
 ) -> Result<ReceiptVerdict, CustomerError> {
     let receipt = ReceiptFile::parse(file)?;
-    let appraised = appraise_session(&receipt.session, policy, at)?;
+    let appraised = appraise_session(&receipt.session, policy, at, &LeafCache::new())?;
     // The evidence binds these exact bytes, so their receipt key may now be asked.
     let claims = Claims::parse(&receipt.session.claims)?;
     let statement = statement_of(&receipt.receipt, &claims, &receipt.session)?;

@@ -48,16 +48,22 @@ pub struct Simulated {
     _child: Mutex<Child>,
     _control: UnixStream,
     device: Mutex<UnixStream>,
+    tee: Tee,
     measurement: String,
     root: Vec<u8>,
     root_sha256: String,
-    chip_id: String,
+    platform: String,
 }
 
 /// `None` with a line that says so when the program is not built; a panic where all programs must be there.
 pub fn simulated(test: &str) -> Option<&'static Simulated> {
-    static ONE: OnceLock<Option<Simulated>> = OnceLock::new();
-    let one = ONE.get_or_init(|| program().map(|p| Simulated::start(&p)));
+    simulated_on(Tee::SevSnp, test)
+}
+
+/// The same on a technology.
+pub fn simulated_on(tee: Tee, test: &str) -> Option<&'static Simulated> {
+    static BOTH: [OnceLock<Option<Simulated>>; 2] = [OnceLock::new(), OnceLock::new()];
+    let one = BOTH[usize::from(tee == Tee::Tdx)].get_or_init(|| program().map(|p| Simulated::start(&p, tee)));
     if one.is_none() {
         println!("NOT RUN: {test}: vouchsafe-simulator is not built");
     }
@@ -73,7 +79,7 @@ fn program() -> Option<PathBuf> {
 }
 
 impl Simulated {
-    fn start(program: &Path) -> Self {
+    fn start(program: &Path, tee: Tee) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let made = Command::new(program).args(["root", "--json", "--root"]).arg(dir.path()).output().unwrap();
         let root: Value = serde_json::from_slice(&made.stdout).unwrap();
@@ -92,18 +98,20 @@ impl Simulated {
         send(
             &mut control,
             &json!({"launch": {
-                "tee": "sev-snp", "mode": "simulation", "enclave": enclave, "onnxruntime": library,
+                "tee": tee, "mode": "simulation", "enclave": enclave, "onnxruntime": library,
                 "host_data": hex::encode(CONFIG_DIGEST),
             }}),
         );
         let (reply, mut descriptors) = receive_with_descriptors(&mut control);
         let device = descriptors.pop().expect("three descriptors");
+        let platform = &root[if tee == Tee::Tdx { "ppid" } else { "chip_id" }];
         Self {
+            tee,
             measurement: reply["launched"]["measurement"].as_str().unwrap().to_owned(),
             // All it needs is in memory by now: the folder goes away with this function.
             root: std::fs::read(dir.path().join("root.pem")).unwrap(),
             root_sha256: root["sha256"].as_str().unwrap().to_owned(),
-            chip_id: root["chip_id"].as_str().unwrap().to_owned(),
+            platform: platform.as_str().unwrap().to_owned(),
             device: Mutex::new(UnixStream::from(device)),
             _control: control,
             _child: Mutex::new(child),
@@ -118,16 +126,23 @@ impl Simulated {
 
     /// A policy that accepts what [`FakeEnclave`] serves, from `min_sequence` on.
     pub fn policy(&self, min_sequence: u64, max_evidence_age_s: u64) -> Arc<Policy> {
+        let (tee, measured, zero) = (self.tee, &self.measurement, "00".repeat(48));
+        let code = match tee {
+            Tee::SevSnp => format!("measurements = [\"{measured}\"]\n"),
+            Tee::Tdx => {
+                let registers: String = (0..4).map(|n| format!("rtmr{n} = [\"{zero}\"]\n")).collect();
+                format!("mr_td = [\"{measured}\"]\n{registers}")
+            }
+        };
         let text = format!(
-            "version = 1\nname = \"rehearsal\"\nmode = \"simulation\"\nextends = \"simulation\"\n\n\
+            "version = 1\nname = \"rehearsal\"\nmode = \"simulation\"\ntee = [\"{tee}\"]\nextends = \"simulation\"\n\n\
              [root]\npath = \"root.pem\"\nsha256 = \"{}\"\n\n\
-             [sev-snp]\nmeasurements = [\"{}\"]\nconfig_digests = [\"{}\"]\nplatforms = [\"{}\"]\n\n\
+             [{tee}]\n{code}config_digests = [\"{}\"]\nplatforms = [\"{}\"]\n\n\
              [session]\nmax_evidence_age_s = {max_evidence_age_s}\n\n\
              [[models]]\nid = \"m\"\nvendor_keys = [\"{VENDOR}\"]\nmin_sequence = {min_sequence}\n",
             self.root_sha256,
-            self.measurement,
             hex::encode(CONFIG_DIGEST),
-            self.chip_id,
+            self.platform,
         );
         Arc::new(Policy::parse(&text, &|_| Ok(self.root.clone())).unwrap())
     }
@@ -189,6 +204,8 @@ pub enum Fault {
     ReceiptOfOtherSession,
     /// A receipt that is no base64url.
     ReceiptGarbage,
+    /// Says that its evidence is of the other technology.
+    OtherTechnology,
     /// Closes instead of answering.
     Hangup,
     /// Refuses the body before reading it.
@@ -358,13 +375,18 @@ fn attest(state: &State, session: &Session, body: &[u8]) -> Response<Full<Bytes>
     if *state.fault.lock().unwrap() == Fault::OtherSession {
         ekm[0] ^= 1;
     }
-    let (mode, tee) = (Mode::Simulation, Tee::SevSnp);
+    let (mode, tee) = (Mode::Simulation, state.simulated.tee);
     let ours = leaf(&session_digest(mode, tee, &request.nonce, &ekm, &state.spki_sha256, &claims));
     let tree = Tree::new(vec![[9; 64], ours, [8; 64]]).unwrap();
     let evidence = state.simulated.report(&report_data(mode, tee, &tree.root(), u64::from(tree.size())));
     *session.last.lock().unwrap() = Some((sequence, request.nonce, claims.clone()));
     state.attested.fetch_add(1, Ordering::SeqCst);
-    let response = AttestResponse { v: 1, tee, claims, merkle: tree.path(1).unwrap(), evidence };
+    let said = match (*state.fault.lock().unwrap() == Fault::OtherTechnology, tee) {
+        (false, tee) => tee,
+        (true, Tee::SevSnp) => Tee::Tdx,
+        (true, Tee::Tdx) => Tee::SevSnp,
+    };
+    let response = AttestResponse { v: 1, tee: said, claims, merkle: tree.path(1).unwrap(), evidence };
     json_answer(200, &serde_json::to_value(response).unwrap())
 }
 
