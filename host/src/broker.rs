@@ -115,11 +115,11 @@ enum Revoke {
         sequence: Option<u64>,
     },
     /// No more grants to a machine.
-    #[command(after_help = "Example:\n  vouchsafe broker revoke platform broker <chip id>")]
+    #[command(after_help = "Example:\n  vouchsafe broker revoke platform broker <chip id or PPID>")]
     Platform {
         /// The broker's state folder.
         state: PathBuf,
-        /// Its chip id, 128 hex digits.
+        /// Its chip id (SEV-SNP, 128 hex digits) or its PPID (TDX, 32).
         platform: String,
     },
     /// No renewal of a lease.

@@ -117,7 +117,7 @@ const fn state(state: LeaseState) -> &'static str {
 
 /// Enough of a machine to tell it from others in a line.
 fn short(enclave: &Enclave) -> String {
-    format!("{} machine {}…", enclave.mode, hex::encode(&enclave.platform.0[..8]))
+    format!("{} {} machine {}…", enclave.mode, enclave.tee, hex::encode(&enclave.platform.0[..8]))
 }
 
 fn id(id: Id) -> String {
@@ -125,7 +125,7 @@ fn id(id: Id) -> String {
 }
 
 fn machine(platform: &Platform) -> String {
-    hex::encode(platform.0)
+    platform.text()
 }
 
 /// Columns as wide as their widest cell; the last one is not padded.

@@ -28,6 +28,31 @@ pub fn read(path: &Path, cap: u64) -> Result<Vec<u8>, Failure> {
     Ok(out)
 }
 
+/// Reads evidence or collateral: a regular file of at most `cap` bytes, with a code of its own for each thing it may be instead.
+/// An empty file is read: the rule that wants its bytes says what is missing.
+pub fn read_input(path: &Path, cap: u64) -> Result<Vec<u8>, Failure> {
+    // A pipe without a writer is told, not waited for.
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed())
+        .open(path)
+        .map_err(|e| Failure::file(path, "opened", &e))?;
+    let meta = file.metadata().map_err(|e| Failure::file(path, "read", &e))?;
+    let refused =
+        |code, what: &str, advice: &str| Err(Failure::new(code, 9, format!("{} is {what}", path.display()), advice));
+    if !meta.is_file() {
+        let what = if meta.is_dir() { "a directory" } else { "not a regular file" };
+        return refused("FILE_NOT_REGULAR", what, "name the file itself");
+    }
+    if meta.len() > cap {
+        let what = format!("larger than {cap} bytes, and no evidence or collateral is");
+        return refused("FILE_TOO_LARGE", &what, "name the raw report, quote, certificate, list or collateral file");
+    }
+    let mut out = Vec::new();
+    file.take(cap).read_to_end(&mut out).map_err(|e| Failure::file(path, "read", &e))?;
+    Ok(out)
+}
+
 /// Tells, before any work is done for it, that a file to be written is there already.
 pub fn absent(path: &Path) -> Result<(), Failure> {
     match fs::symlink_metadata(path) {
@@ -55,6 +80,24 @@ pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
         let _ = fs::remove_file(path);
         Failure::file(path, "written", &e)
     })
+}
+
+/// Writes a file at once or not at all: a reader sees the old bytes or the new ones, also after a power cut.
+/// An existing file is replaced only when `replace` says so.
+pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32, replace: bool) -> Result<(), Failure> {
+    let folder = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    let failed = |e: &std::io::Error| Failure::file(path, "written", e);
+    let mut file = tempfile::Builder::new()
+        .prefix(".vouchsafe-")
+        .permissions(fs::Permissions::from_mode(mode))
+        .tempfile_in(folder)
+        .map_err(|e| failed(&e))?;
+    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(|e| failed(&e))?;
+    if replace { file.persist(path) } else { file.persist_noclobber(path) }.map_err(|e| failed(&e.error))?;
+    File::open(folder).and_then(|dir| dir.sync_all()).map_err(|e| failed(&e))
 }
 
 /// Reads a signing key that `vouchsafe keys` wrote. One that others of this machine can read is not used.

@@ -3,9 +3,13 @@
 
 mod broker;
 mod broker_text;
+mod clock;
+mod collateral;
 mod config;
 mod demo;
+mod evidence;
 mod failure;
+mod faults;
 mod files;
 mod infer;
 mod keys;
@@ -68,8 +72,17 @@ enum Command {
     Proxy(proxy::Args),
     /// Verify a receipt offline.
     Receipt(receipt::Args),
+    /// Verify a report or quote that lies in a file, as any other implementation would.
+    Evidence(evidence::Args),
+    /// Look after the collateral that evidence is verified with.
+    ///
+    /// Collateral is what verifies evidence besides the roots: the leaf certificate and revocation lists, and on TDX Intel's TCB
+    /// info and identities. It runs out, so the operator fetches it again in time; nobody who verifies ever asks the vendor.
+    Collateral(collateral::Args),
     /// Play the whole story on this machine, attacks included, in simulation.
     Demo(demo::Args),
+    /// Play named faults against a live enclave, broker and customer, in simulation.
+    Faults(faults::Args),
 }
 
 fn main() -> ExitCode {
@@ -101,7 +114,10 @@ fn main() -> ExitCode {
         Command::Infer(args) => infer::run(&args, json),
         Command::Proxy(args) => proxy::run(args, json),
         Command::Receipt(args) => receipt::run(&args, json),
+        Command::Evidence(args) => evidence::run(&args, json),
+        Command::Collateral(args) => collateral::run(&args, json),
         Command::Demo(args) => demo::run(args, json),
+        Command::Faults(args) => faults::run(&args, json),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

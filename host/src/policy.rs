@@ -4,9 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Subcommand, ValueEnum};
-use serde_json::{Value, json};
-use vouchsafe_attestation::{claims, encoding::from_hex, lp, snp::Product};
-use vouchsafe_policies::{InitAnchors, InitModel, InitOptions, Listed, Policy, init_text};
+use serde_json::json;
+use vouchsafe_attestation::{Tee, claims, encoding::from_hex, lp, snp::Product};
+use vouchsafe_policies::{InitAnchors, InitModel, InitOptions, InitSnp, InitTdx, Listed, Policy, init_text};
 
 use crate::{
     failure::{Failure, Outcome},
@@ -25,11 +25,11 @@ pub struct Args {
 enum Command {
     /// Write a complete policy; nothing in it has a silent default.
     #[command(
-        after_help = "Example:\n  vouchsafe policy init --mode simulation --root root.pem --measurement <96 hex> \\\n    --config-digest <64 hex> --platform <128 hex> --model breast-cancer=1=acme-manifest.key.pub \\\n    --out policy.toml"
+        after_help = "Example:\n  vouchsafe policy init --mode simulation --tee sev-snp --root root.pem --measurement <96 hex> \\\n    --config-digest <64 hex> --platform <128 hex> --model breast-cancer=1=acme-manifest.key.pub \\\n    --out policy.toml"
     )]
-    Init(Init),
+    Init(Box<Init>),
     /// Print everything that a policy demands, its base included.
-    #[command(after_help = "Example:\n  vouchsafe policy show policy.toml")]
+    #[command(visible_alias = "explain", after_help = "Example:\n  vouchsafe policy show policy.toml")]
     Show {
         /// The policy file.
         policy: PathBuf,
@@ -44,22 +44,40 @@ enum ModeWord {
 
 #[derive(clap::Args)]
 struct Init {
-    /// Which trust root: AMD's, or one made on a tester's machine.
+    /// Which trust root: the vendors' own, or one made on a tester's machine.
     #[arg(long, value_enum)]
     mode: ModeWord,
+    /// Accepted technology [default: sev-snp]; may be repeated.
+    #[arg(long, value_parser = ["sev-snp", "tdx"])]
+    tee: Vec<String>,
     /// The simulated root, a file that `vouchsafe-simulator root` made; only with --mode simulation.
     #[arg(long)]
     root: Option<PathBuf>,
     /// A name that verdicts print [default: the file's].
     #[arg(long)]
     name: Option<String>,
-    /// Accepted measurement, 96 hex digits from `vouchsafe measure`; may be repeated.
-    #[arg(long, required = true)]
+    /// Accepted launch measurement, 96 hex digits from `vouchsafe measure`; may be repeated. The MRTD where tdx alone is accepted.
+    #[arg(long)]
     measurement: Vec<String>,
+    /// TDX beside sev-snp: accepted MRTD, 96 hex digits; may be repeated.
+    #[arg(long)]
+    mr_td: Vec<String>,
+    /// TDX: accepted RTMR0, 96 hex digits; may be repeated.
+    #[arg(long)]
+    rtmr0: Vec<String>,
+    /// TDX: accepted RTMR1, 96 hex digits; may be repeated.
+    #[arg(long)]
+    rtmr1: Vec<String>,
+    /// TDX: accepted RTMR2, 96 hex digits; may be repeated.
+    #[arg(long)]
+    rtmr2: Vec<String>,
+    /// TDX: accepted RTMR3, 96 hex digits, or `any`; may be repeated.
+    #[arg(long)]
+    rtmr3: Vec<String>,
     /// Accepted configuration digest, 64 hex digits, or `any`; may be repeated.
     #[arg(long, required = true)]
     config_digest: Vec<String>,
-    /// Accepted chip id, 128 hex digits, or `any`; may be repeated.
+    /// Accepted machine: a chip id of 128 hex digits (SEV-SNP), a PPID of 32 (TDX), or `any`; may be repeated.
     #[arg(long, required = true)]
     platform: Vec<String>,
     /// Accepted processor family [default: the base's]; may be repeated.
@@ -87,11 +105,10 @@ fn write(args: &Init, json: bool) -> Outcome {
     let options = InitOptions {
         name: args.name.clone().unwrap_or_else(|| file_name(&args.out)),
         anchors: anchors(args)?,
-        measurements: listed(&args.measurement, "--measurement")?,
         config_digests: listed(&args.config_digest, "--config-digest")?,
-        platforms: listed(&args.platform, "--platform")?,
-        products: args.product.iter().filter_map(|p| product(p)).collect(),
         models: if args.any_model { Listed::Any } else { Listed::Only(models(&args.model)?) },
+        snp: snp(args)?,
+        tdx: tdx(args)?,
     };
     let text = init_text(&options);
     files::write_new(&args.out, text.as_bytes(), 0o644)?;
@@ -111,29 +128,75 @@ fn write(args: &Init, json: bool) -> Outcome {
 
 fn show(path: &Path, json: bool) -> Outcome {
     let policy = verify::policy(path)?;
-    let rows = policy.explain();
     if json {
-        // A list, since a rule with several demands has several rows.
-        let rules: Vec<Value> =
-            rows.into_iter().map(|(rule, demand)| json!({ "rule": rule, "demand": demand })).collect();
-        println!(
-            "{}",
-            json!({ "name": policy.name(), "mode": policy.mode(), "policy_digest": hex::encode(policy.digest()), "rules": rules })
-        );
-        return Ok(());
-    }
-    println!("{:<28} {}", "policy", policy.name());
-    println!("{:<28} {}", "digest", hex::encode(policy.digest()));
-    let mut last = String::new();
-    for (rule, demand) in rows {
-        // A rule's further demands stand under the first.
-        let name = if rule == last { "" } else { &rule };
-        for (at, part) in demand.split("; ").enumerate() {
-            println!("{:<28} {part}", if at == 0 { name } else { "" });
-        }
-        last = rule;
+        println!("{}", policy.explain_json());
+    } else {
+        print!("{}", policy.explain_table());
     }
     Ok(())
+}
+
+fn accepts(args: &Init, tee: Tee) -> bool {
+    // Without the option: the technology that this command has always meant.
+    if args.tee.is_empty() { tee == Tee::SevSnp } else { args.tee.iter().any(|word| word == tee.as_str()) }
+}
+
+fn snp(args: &Init) -> Result<Option<InitSnp>, Failure> {
+    if !accepts(args, Tee::SevSnp) {
+        return unused(&[&args.product], "--product speaks of sev-snp");
+    }
+    Ok(Some(InitSnp {
+        measurements: needed(&args.measurement, "--measurement")?,
+        platforms: machines(args, 128, "--platform of 128 hex digits")?,
+        products: args.product.iter().filter_map(|p| product(p)).collect(),
+    }))
+}
+
+fn tdx(args: &Init) -> Result<Option<InitTdx>, Failure> {
+    let rtmr = [&args.rtmr0, &args.rtmr1, &args.rtmr2, &args.rtmr3];
+    if !accepts(args, Tee::Tdx) {
+        let [r0, r1, r2, r3] = rtmr;
+        return unused(&[&args.mr_td, r0, r1, r2, r3], "--mr-td and --rtmr0 to --rtmr3 speak of tdx");
+    }
+    // Beside sev-snp the two measurements need two names.
+    let alone = !accepts(args, Tee::SevSnp);
+    let measured = if alone { [&args.measurement[..], &args.mr_td[..]].concat() } else { args.mr_td.clone() };
+    Ok(Some(InitTdx {
+        mr_td: needed(&measured, if alone { "--measurement" } else { "--mr-td" })?,
+        rtmr: [
+            needed(&args.rtmr0, "--rtmr0")?,
+            needed(&args.rtmr1, "--rtmr1")?,
+            needed(&args.rtmr2, "--rtmr2")?,
+            needed(&args.rtmr3, "--rtmr3")?,
+        ],
+        platforms: machines(args, 32, "--platform of 32 hex digits")?,
+    }))
+}
+
+fn unused<T>(given: &[&Vec<String>], says: &'static str) -> Result<Option<T>, Failure> {
+    if given.iter().any(|list| !list.is_empty()) {
+        return Err(Failure::usage(format!("{says}, which this policy does not accept"), "add it with --tee"));
+    }
+    Ok(None)
+}
+
+fn needed<const N: usize>(texts: &[String], option: &'static str) -> Result<Listed<[u8; N]>, Failure> {
+    if texts.is_empty() {
+        return Err(Failure::usage(format!("{option} is missing"), "`vouchsafe measure` prints it"));
+    }
+    listed(texts, option)
+}
+
+/// The machines of one technology: their names differ in length, `any` means every one.
+fn machines<const N: usize>(args: &Init, digits: usize, option: &'static str) -> Result<Listed<[u8; N]>, Failure> {
+    if args.platform.iter().any(|t| t != "any" && ![32, 128].contains(&t.len())) {
+        return Err(Failure::usage("--platform is not 32 or 128 hex digits", "copy it whole"));
+    }
+    let own: Vec<_> = args.platform.iter().filter(|t| *t == "any" || t.len() == digits).cloned().collect();
+    if own.is_empty() {
+        return Err(Failure::usage(format!("{option} is missing"), "name the machine, or write `any`"));
+    }
+    listed(&own, option)
 }
 
 /// A name for verdicts, from the file's own; what cannot stand there is left out.

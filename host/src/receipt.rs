@@ -4,10 +4,11 @@
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use vouchsafe_attestation::{UnixTime, receipt::MAX_RECEIPT};
+use vouchsafe_attestation::receipt::MAX_RECEIPT;
 use vouchsafe_customer::{Bodies, Body, Salt, receipt_json, receipt_table, verify_receipt};
 
 use crate::{
+    clock,
     failure::{Failure, Outcome},
     files, verify,
 };
@@ -59,11 +60,7 @@ struct Verify {
 pub fn run(args: &Args, json: bool) -> Outcome {
     let Command::Verify(args) = &args.command;
     let policy = verify::policy(&args.policy)?;
-    let at = match &args.at {
-        Some(text) => UnixTime::parse_rfc3339(text)
-            .map_err(|e| Failure::usage(format!("--at: {e}"), "for example 2026-11-21T12:00:00Z"))?,
-        None => UnixTime(verify::now()),
-    };
+    let at = clock::as_of(args.at.as_deref())?;
     let file = files::read(&args.receipt, MAX_RECEIPT as u64)?;
     let verdict = match (&args.request, &args.response, &args.salt) {
         (Some(request), Some(response), Some(salt)) => {

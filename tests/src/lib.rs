@@ -14,4 +14,4 @@ pub use programs::{directory as bin_dir, workspace};
 pub use run::{python, vouchsafe, vouchsafe_json};
 pub use scene::Scene;
 pub use wire::Wire;
-pub use world::{Service, World};
+pub use world::{SNP, Service, TDX, World};

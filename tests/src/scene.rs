@@ -9,13 +9,14 @@ use std::{
 
 use serde_json::Value;
 
-use crate::{Service, World, vouchsafe_json, world};
+use crate::{SNP, Service, World, vouchsafe_json, world};
 
 /// What is wrong, the words, the exit status, the code.
 pub type Case<'a> = (&'a str, &'a [&'a str], i32, &'a str);
 
 /// Folders of all roles; nothing runs until asked.
 pub struct Scene {
+    tee: &'static str,
     dir: tempfile::TempDir,
 }
 
@@ -26,11 +27,20 @@ impl Scene {
     /// When the story cannot be played or copied.
     #[must_use]
     pub fn new() -> Self {
-        static STORY: OnceLock<PathBuf> = OnceLock::new();
-        let story = STORY.get_or_init(World::prepare);
+        Self::on(SNP)
+    }
+
+    /// The same on a technology: [`SNP`] or [`crate::TDX`].
+    ///
+    /// # Panics
+    /// When the story cannot be played or copied.
+    #[must_use]
+    pub fn on(tee: &'static str) -> Self {
+        static STORIES: [OnceLock<PathBuf>; 2] = [OnceLock::new(), OnceLock::new()];
+        let story = STORIES[usize::from(tee != SNP)].get_or_init(|| World::prepare_on(tee));
         let dir = crate::world::folder();
         copy_dir(story, dir.path());
-        let scene = Self { dir };
+        let scene = Self { tee, dir };
         let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port");
         let text = scene.text("broker/state/broker.toml");
         let old = text.lines().find_map(|l| l.strip_prefix("listen = ")).expect("the broker's address");
@@ -94,7 +104,7 @@ impl Scene {
     #[must_use]
     pub fn launch(&self, models: &str, more: &[&str]) -> Service {
         let (config, models, root) = (self.at("operator/config.toml"), self.at(models), self.at("tester/root"));
-        let mut args = vec!["--backend", "sim-process", "--config", &config, "--models", &models];
+        let mut args = vec!["--backend", "sim-process", "--tee", self.tee, "--config", &config, "--models", &models];
         args.extend(["--listen", "127.0.0.1:0", "--simulator-root", &root, "--exit-with-stdin", "--json"]);
         args.extend(more);
         Service::start("vouchsafe-launch", &args)

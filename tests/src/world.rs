@@ -16,15 +16,21 @@ use serde_json::Value;
 
 use crate::{bin_dir, vouchsafe_json};
 
+/// The technology that a test plays on unless it says otherwise.
+pub const SNP: &str = "sev-snp";
+/// The other one.
+pub const TDX: &str = "tdx";
+
 /// The folders of all roles, a running broker and a serving enclave.
 pub struct World {
+    tee: &'static str,
     dir: PathBuf,
     address: String,
     services: Mutex<Vec<Service>>,
 }
 
 impl World {
-    /// The one world of this test binary. It ends with the process.
+    /// The one world of this test binary on SEV-SNP. It ends with the process.
     ///
     /// # Panics
     /// When the story cannot be played.
@@ -33,18 +39,36 @@ impl World {
         WORLD.get_or_init(Self::new)
     }
 
+    /// The one world of this test binary on TDX.
+    ///
+    /// # Panics
+    /// When the story cannot be played.
+    pub fn shared_tdx() -> &'static Self {
+        static WORLD: OnceLock<World> = OnceLock::new();
+        WORLD.get_or_init(|| Self::on(TDX))
+    }
+
     /// A world of the caller's own, with its broker and enclave.
     ///
     /// # Panics
     /// When the story cannot be played.
     #[must_use]
     pub fn new() -> Self {
-        let dir = Self::prepare();
+        Self::on(SNP)
+    }
+
+    /// The same on a technology: [`SNP`] or [`TDX`].
+    ///
+    /// # Panics
+    /// When the story cannot be played.
+    #[must_use]
+    pub fn on(tee: &'static str) -> Self {
+        let dir = Self::prepare_on(tee);
         let state = dir.join("broker/state");
         let mut broker = Service::start("vouchsafe", &["broker", "serve", path(&state), "--exit-with-stdin", "--json"]);
         broker.wait_listening();
-        let (enclave, address) = launch(&dir, "operator/config.toml", "operator/models");
-        Self { dir, address, services: Mutex::new(vec![broker, enclave]) }
+        let (enclave, address) = launch(tee, &dir, "operator/config.toml", "operator/models");
+        Self { tee, dir, address, services: Mutex::new(vec![broker, enclave]) }
     }
 
     /// The folders of all roles after the story, nothing running.
@@ -53,9 +77,18 @@ impl World {
     /// When the story cannot be played.
     #[must_use]
     pub fn prepare() -> PathBuf {
+        Self::prepare_on(SNP)
+    }
+
+    /// The same on a technology.
+    ///
+    /// # Panics
+    /// When the story cannot be played.
+    #[must_use]
+    pub fn prepare_on(tee: &str) -> PathBuf {
         let dir = folder().keep();
         let world = dir.join("world");
-        let (exit, json) = vouchsafe_json(&["demo", "--no-attacks", "--keep", path(&world)]);
+        let (exit, json) = vouchsafe_json(&["demo", "--tee", tee, "--no-attacks", "--keep", path(&world)]);
         assert_eq!(exit, 0, "the story: {json}");
         world
     }
@@ -83,7 +116,7 @@ impl World {
     /// Launches another enclave: its launcher and its address once it serves.
     #[must_use]
     pub fn launch(&self, config: &str, models: &str) -> (Service, String) {
-        launch(&self.dir, config, models)
+        launch(self.tee, &self.dir, config, models)
     }
 }
 
@@ -114,7 +147,7 @@ impl Default for World {
     }
 }
 
-fn launch(dir: &Path, config: &str, models: &str) -> (Service, String) {
+fn launch(tee: &str, dir: &Path, config: &str, models: &str) -> (Service, String) {
     let (config, models, root) = (dir.join(config), dir.join(models), dir.join("tester/root"));
     let mut enclave = Service::start(
         "vouchsafe-launch",
@@ -122,7 +155,7 @@ fn launch(dir: &Path, config: &str, models: &str) -> (Service, String) {
             "--backend",
             "sim-process",
             "--tee",
-            "sev-snp",
+            tee,
             "--config",
             path(&config),
             "--models",

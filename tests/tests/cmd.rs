@@ -34,7 +34,7 @@ fn every_help_shows_an_example_that_begins_with_its_own_command() {
         todo.extend(names.map(|name| [&command[..], &[name.to_owned()]].concat()));
         leaves += u32::from(todo.len() == before);
     }
-    assert_eq!(leaves, 24, "commands that do something; the transcripts show the help of each");
+    assert_eq!(leaves, 30, "commands that do something; the transcripts show the help of each");
 }
 
 /// Bad arguments are told on standard error, never by a panic, and with a status of the table in `--help`.
@@ -42,7 +42,7 @@ fn every_help_shows_an_example_that_begins_with_its_own_command() {
 fn no_command_panics_over_words_that_it_does_not_expect() {
     let words =
         ["", "-", "--", "\u{1b}[31m", "ed25519:", "=", "a=b=c", "99999999999999999999", "/dev/null", "/", "\u{202e}"];
-    let commands: [&[&str]; 14] = [
+    let commands: [&[&str]; 21] = [
         &["verify", "127.0.0.1:1", "--policy"],
         &["verify", "--policy", "cmd/fixtures/policy.toml"],
         &["infer", "127.0.0.1:1", "--policy", "cmd/fixtures/policy.toml", "--input", "cmd/fixtures/enclave", "--model"],
@@ -57,6 +57,13 @@ fn no_command_panics_over_words_that_it_does_not_expect() {
         &["broker", "ledger", "show", "no-such-folder"],
         &["broker", "revoke", "model", "no-such-folder"],
         &["measure", "--enclave"],
+        &["evidence", "verify", "--tee", "sev-snp", "--policy", "cmd/fixtures/policy.toml", "--evidence"],
+        &["evidence", "verify", "--tee", "tdx", "--policy", "cmd/fixtures/policy.toml", "--evidence"],
+        &["evidence", "verify", "--evidence", "cmd/fixtures/enclave", "--policy", "cmd/fixtures/policy.toml", "--tee"],
+        &["collateral", "show"],
+        &["collateral", "check", "--at", "2026-03-01T00:00:00Z"],
+        &["collateral", "pack", "--tee", "tdx", "--out", "no-such-folder/out", "--from"],
+        &["collateral", "fetch", "--tee", "sev-snp", "--out", "no-such-folder/out", "--url"],
     ];
     for command in commands {
         for word in words {

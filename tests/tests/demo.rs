@@ -13,7 +13,17 @@ fn shipped(name: &str) -> String {
 
 #[test]
 fn every_attack_is_refused_by_a_shipped_program_and_every_control_succeeds() {
-    let (exit, json) = vouchsafe_json(&["demo"]);
+    attacks_are_refused(&["demo"], "sev-snp");
+}
+
+#[test]
+fn every_attack_on_tdx_is_refused_too() {
+    attacks_are_refused(&["demo", "--tee", "tdx"], "tdx");
+}
+
+fn attacks_are_refused(demo: &[&str], tee: &str) {
+    let (exit, json) = vouchsafe_json(demo);
+    assert_eq!(json["tee"], tee, "{json}");
     let attacks = json["attacks"].as_array().expect("a list of attacks");
     for attack in attacks {
         println!("{attack}");

@@ -25,6 +25,7 @@ use vouchsafe_tests::{Scene, bin_dir, scene::code};
 
 /// What a host hands over; [`Boot::good`] is what an honest one would.
 struct Boot {
+    tee: Tee,
     /// Bound in HOST_DATA.
     bound: Vec<u8>,
     /// Passed as the configuration.
@@ -46,11 +47,16 @@ fn story() -> &'static Scene {
 
 impl Boot {
     fn good() -> Self {
+        Self::good_on(Tee::SevSnp)
+    }
+
+    fn good_on(tee: Tee) -> Self {
         let config = story().text("operator/config.toml").into_bytes();
         Self {
+            tee,
             bound: config.clone(),
             given: config,
-            words: vec!["vouchsafe.tee=sev-snp", "vouchsafe.mode=simulation"],
+            words: vec![tee_word(tee), "vouchsafe.mode=simulation"],
             environment: Vec::new(),
             library: bin_dir().join("libonnxruntime.so"),
             other_library: None,
@@ -72,7 +78,7 @@ impl Boot {
             Simulator::start(&bin_dir().join("vouchsafe-simulator"), scene.at("tester/root").as_ref()).unwrap();
         let launched = simulator
             .launch(&LaunchRequest {
-                tee: Tee::SevSnp,
+                tee: self.tee,
                 mode: Mode::Simulation,
                 enclave: bin_dir().join("vouchsafe-enclave"),
                 onnxruntime: self.library,
@@ -112,23 +118,33 @@ impl Boot {
     }
 }
 
+fn tee_word(tee: Tee) -> &'static str {
+    match tee {
+        Tee::SevSnp => "vouchsafe.tee=sev-snp",
+        Tee::Tdx => "vouchsafe.tee=tdx",
+    }
+}
+
 fn attested() -> (Option<i32>, String) {
     (None, "attested".to_owned())
 }
 
 #[test]
 fn another_configuration_than_the_bound_one_is_not_even_parsed() {
-    assert_eq!(Boot::good().run(), attested(), "control: before");
-    let mismatch = (Some(2), "CONFIG_DIGEST_MISMATCH".to_owned());
-    let mut given = Boot::good().given;
-    given.push(b'\n');
-    assert_eq!(Boot { given, ..Boot::good() }.run(), mismatch, "a line more");
-    let other = story().text("host/config-any-version.toml").into_bytes();
-    assert_eq!(Boot { given: other.clone(), ..Boot::good() }.run(), mismatch, "a genuine, laxer one");
-    assert_eq!(Boot { bound: other, ..Boot::good() }.run(), mismatch, "the other way round");
-    assert_eq!(Boot { given: b"not a configuration".to_vec(), ..Boot::good() }.run(), mismatch, "no configuration");
-    assert_eq!(Boot { given: Vec::new(), ..Boot::good() }.run(), mismatch, "nothing");
-    assert_eq!(Boot::good().run(), attested(), "control: after");
+    for tee in [Tee::SevSnp, Tee::Tdx] {
+        let good = || Boot::good_on(tee);
+        assert_eq!(good().run(), attested(), "{tee}: control: before");
+        let mismatch = (Some(2), "CONFIG_DIGEST_MISMATCH".to_owned());
+        let mut given = good().given;
+        given.push(b'\n');
+        assert_eq!(Boot { given, ..good() }.run(), mismatch, "{tee}: a line more");
+        let other = story().text("host/config-any-version.toml").into_bytes();
+        assert_eq!(Boot { given: other.clone(), ..good() }.run(), mismatch, "{tee}: a genuine, laxer one");
+        assert_eq!(Boot { bound: other, ..good() }.run(), mismatch, "{tee}: the other way round");
+        assert_eq!(Boot { given: b"no configuration".to_vec(), ..good() }.run(), mismatch, "{tee}: no configuration");
+        assert_eq!(Boot { given: Vec::new(), ..good() }.run(), mismatch, "{tee}: nothing");
+        assert_eq!(good().run(), attested(), "{tee}: control: after");
+    }
 }
 
 #[test]
@@ -164,9 +180,12 @@ fn words_environment_descriptors_and_library() {
     let words = |words: &[&'static str]| Boot { words: words.to_vec(), ..Boot::good() }.run();
     let (tee, mode) = ("vouchsafe.tee=sev-snp", "vouchsafe.mode=simulation");
     assert_eq!(words(&[tee, mode]), attested(), "control");
+    let on_tdx = Boot { words: vec![tee, mode], ..Boot::good_on(Tee::Tdx) };
+    assert_eq!(on_tdx.run(), (Some(7), "EVIDENCE_DEVICE".to_owned()), "the words of the other technology");
     for (what, wrong, exit, expected) in [
         ("hardware mode without hardware", &[tee, "vouchsafe.mode=hardware"][..], 7, "NO_TEE"),
-        ("a technology of another machine", &["vouchsafe.tee=tdx", mode], 7, "NO_TEE"),
+        ("hardware mode of the other technology", &["vouchsafe.tee=tdx", "vouchsafe.mode=hardware"], 7, "NO_TEE"),
+        ("a technology of another machine", &["vouchsafe.tee=tdx", mode], 7, "EVIDENCE_DEVICE"),
         ("no mode", &[tee], 1, "USAGE"),
         ("a word twice", &[tee, mode, mode], 1, "USAGE"),
         ("an unknown word", &[tee, mode, "vouchsafe.debug=1"], 1, "USAGE"),

@@ -20,6 +20,7 @@ use vouchsafe_tests::{
 
 /// A measured guest with the operator's configuration, and a broker's address.
 struct Guest {
+    tee: Tee,
     _simulator: Simulator,
     device: UnixStream,
     broker: String,
@@ -28,13 +29,17 @@ struct Guest {
 
 impl Guest {
     fn new(scene: &Scene, broker: &str) -> Self {
-        Self::launched(Path::new(&scene.at("tester/root")), scene.text("operator/config.toml").as_bytes(), broker)
+        Self::on(Tee::SevSnp, scene, broker)
     }
 
-    fn launched(root: &Path, config: &[u8], broker: &str) -> Self {
+    fn on(tee: Tee, scene: &Scene, broker: &str) -> Self {
+        Self::launched(tee, Path::new(&scene.at("tester/root")), scene.text("operator/config.toml").as_bytes(), broker)
+    }
+
+    fn launched(tee: Tee, root: &Path, config: &[u8], broker: &str) -> Self {
         let mut simulator = Simulator::start(&bin_dir().join("vouchsafe-simulator"), root).unwrap();
         let request = LaunchRequest {
-            tee: Tee::SevSnp,
+            tee,
             mode: Mode::Simulation,
             enclave: bin_dir().join("vouchsafe-enclave"),
             onnxruntime: bin_dir().join("libonnxruntime.so"),
@@ -43,7 +48,7 @@ impl Guest {
         let device = simulator.launch(&request).unwrap().device.into();
         let text = std::str::from_utf8(config).unwrap();
         let key = text.split("release_keys = [\"").nth(1).and_then(|t| t.split('"').next()).unwrap();
-        Self { _simulator: simulator, device, broker: broker.to_owned(), release_key: key.parse().unwrap() }
+        Self { tee, _simulator: simulator, device, broker: broker.to_owned(), release_key: key.parse().unwrap() }
     }
 
     fn quote(&self, report_data: &[u8; 64]) -> EvidenceEnvelope {
@@ -67,14 +72,19 @@ impl Guest {
 
     /// A session with its cookie and its `attest` message, not yet sent.
     fn challenged(&self) -> Outgoing {
-        let auth = Auth::begin(Tee::SevSnp, None).unwrap();
+        self.challenged_as(self.tee)
+    }
+
+    /// The same; what was announced may be another technology than the evidence's.
+    fn challenged_as(&self, announced: Tee) -> Outgoing {
+        let auth = Auth::begin(announced, None).unwrap();
         let attest = given(&self.send(&auth.request()), |i| auth.answer(i)).unwrap();
         attest.request(&self.quote(&attest.report_data())).unwrap()
     }
 
     /// All three requests; the bundle is opened under the pinned release key.
     fn handshake(&self) -> Result<u64, ReleaseError> {
-        let auth = Auth::begin(Tee::SevSnp, None)?;
+        let auth = Auth::begin(self.tee, None)?;
         let attest = given(&self.send(&auth.request()), |i| auth.answer(i))?;
         let out = attest.request(&self.quote(&attest.report_data()))?;
         let resource = given(&self.send(&out), |i| attest.answer(i))?;
@@ -174,6 +184,22 @@ fn nonces_tokens_and_sessions_serve_once() {
 }
 
 #[test]
+fn a_technology_is_announced_as_it_is_and_only_an_accepted_one_gets_a_key() {
+    for (ours, scene) in [(Tee::SevSnp, Scene::new()), (Tee::Tdx, Scene::on(vouchsafe_tests::TDX))] {
+        let (_broker, address) = scene.broker();
+        let guest = Guest::on(ours, &scene, &address);
+        assert_eq!(guest.handshake(), Ok(2), "{ours}: control: before");
+        let other = if ours == Tee::Tdx { Tee::SevSnp } else { Tee::Tdx };
+        let stranger = Guest::on(other, &scene, &address);
+        let code = |sent: &Outgoing| scene.ledger_code(&ticket(&guest.send(sent)));
+        assert_eq!(code(&guest.challenged_as(other)), "TEE_MISMATCH", "{ours} announced as {other}");
+        assert_eq!(code(&stranger.challenged_as(ours)), "TEE_MISMATCH", "{other} announced as {ours}");
+        assert_eq!(code(&stranger.challenged()), "TEE_NOT_ALLOWED", "{other} under a policy for {ours}");
+        assert_eq!(guest.handshake(), Ok(2), "{ours}: control: after");
+    }
+}
+
+#[test]
 fn oversize_and_strange_requests_cost_no_ledger_line() {
     let scene = Scene::new();
     let (_broker, address) = scene.broker();
@@ -181,7 +207,7 @@ fn oversize_and_strange_requests_cost_no_ledger_line() {
     let before = scene.ledger(None).len();
     for (what, path, length, status) in [
         ("auth of more than 4 KiB", "/kbs/v0/auth", 4 * 1024 + 1, 413),
-        ("attest of more than 64 KiB", "/kbs/v0/attest", 64 * 1024 + 1, 413),
+        ("attest of more than 256 KiB", "/kbs/v0/attest", 256 * 1024 + 1, 413),
         ("a path that is none", "/kbs/v0/nothing", 0, 404),
         ("administration from outside", "/admin", 0, 404),
     ] {
@@ -247,7 +273,7 @@ fn full_disk(scene: &Path) {
     let mut broker = Service::start("vouchsafe", &serve);
     let address = broker.wait_listening();
     let config = std::fs::read(scene.join("operator/config.toml")).unwrap();
-    let guest = Guest::launched(&scene.join("tester/root"), &config, &address);
+    let guest = Guest::launched(Tee::SevSnp, &scene.join("tester/root"), &config, &address);
     assert_eq!(guest.handshake(), Ok(2), "control: before");
 
     // The last page of the ledger still has room; lines are refused until it is used up.
@@ -271,7 +297,7 @@ fn full_disk(scene: &Path) {
 
     std::fs::remove_file(fill).unwrap();
     let mut broker = Service::start("vouchsafe", &serve);
-    let guest = Guest::launched(&scene.join("tester/root"), &config, &broker.wait_listening());
+    let guest = Guest::launched(Tee::SevSnp, &scene.join("tester/root"), &config, &broker.wait_listening());
     assert_eq!(guest.handshake(), Ok(2), "control: after");
     assert_eq!(verified(), (0, "accepted".to_owned()));
     assert!(std::fs::read(&ledger).unwrap().starts_with(&before));

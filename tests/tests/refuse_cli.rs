@@ -162,7 +162,7 @@ fn ports_and_peers() {
     };
     let simulated = ["--backend", "sim-process", "--ready-timeout", "1"];
     assert_eq!(launch(&simulated, &silent), (9, "PORT_IN_USE".to_owned()));
-    assert_eq!(launch(&["--backend", "sim-process", "--tee", "tdx"], "127.0.0.1:0"), (7, "TEE_UNSUPPORTED".to_owned()));
+    assert_eq!(launch(&["--backend", "tdx", "--tee", "tdx"], "127.0.0.1:0"), (7, "BACKEND_UNSUPPORTED".to_owned()));
     assert_eq!(launch(&["--backend", "snp"], "127.0.0.1:0"), (7, "BACKEND_UNSUPPORTED".to_owned()));
     drop(broker);
     drop(taken);
@@ -194,7 +194,7 @@ fn a_configuration_that_no_policy_names_gets_no_key() {
     let policy = scene.text("broker/policy.toml");
     scene.edit("broker/policy.toml", "config_digests = \"any\"", &other);
     let (broker, _) = scene.broker();
-    let mut launch: Service = scene.launch("operator/models", &["--ready-timeout", "1"]);
+    let mut launch: Service = scene.launch("operator/models", &["--ready-timeout", "5"]);
     let end = launch.wait_until("serving or refusing", |e| e["state"] == "serving" || e["fatal"].is_object());
     assert_eq!((end["fatal"]["code"].as_str(), launch.wait()), (Some("KEY_REFUSED"), Some(8)));
     assert_eq!(scene.ledger_code(end["fatal"]["ticket"].as_str().unwrap()), "CONFIG_DIGEST_NOT_ALLOWED");

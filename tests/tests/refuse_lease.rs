@@ -90,7 +90,7 @@ fn a_broker_with_another_tls_key_is_refused() {
     let grants = || scene.ledger(None).iter().filter(|l| l["event"] == "granted").count();
     exchange();
     let (broker, _) = scene.broker();
-    let mut enclave = scene.launch("operator/models", &["--ready-timeout", "1"]);
+    let mut enclave = scene.launch("operator/models", &["--ready-timeout", "5"]);
     let end = enclave.wait_until("serving or refusing", |e| e["state"] == "serving" || e["fatal"].is_object());
     assert_eq!(end["fatal"]["code"], "BROKER_PIN_MISMATCH");
     assert_eq!(enclave.wait(), Some(8));

@@ -273,7 +273,7 @@ fn a_launched_enclave_refuses_the_same_damage() {
     let (_broker, _) = scene.broker();
     let launch = |models: &Path| {
         let models = models.to_str().unwrap();
-        let mut launch = scene.launch(models, &["--ready-timeout", "1"]);
+        let mut launch = scene.launch(models, &["--ready-timeout", "3"]);
         let end = launch.wait_until("serving or refusing", |e| e["state"] == "serving" || e["fatal"].is_object());
         if end["state"] == "serving" {
             return (0, "accepted".to_owned());

@@ -2,14 +2,15 @@
 //! Everything is SIMULATED: it shows how the product behaves, not that any hardware is genuine.
 
 mod attacks;
-mod print;
-mod process;
-mod story;
-mod world;
+pub mod print;
+pub mod process;
+pub mod story;
+pub mod world;
 
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+use vouchsafe_attestation::Tee;
 
 use crate::{
     failure::{Failure, Outcome},
@@ -23,7 +24,7 @@ use world::{Model, World};
 /// unless --keep is given.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Example:\n  vouchsafe demo --keep /tmp/vouchsafe-demo\n  vouchsafe demo --model FILE.onnx --input FILE.json"
+    after_help = "Example:\n  vouchsafe demo --keep /tmp/vouchsafe-demo\n  vouchsafe demo --model FILE.onnx --input FILE.json\n  vouchsafe demo --tee tdx"
 )]
 pub struct Args {
     /// Your own ONNX model; needs --input.
@@ -35,6 +36,9 @@ pub struct Args {
     /// Keep every artefact in this folder, which must not exist or be empty.
     #[arg(long)]
     keep: Option<PathBuf>,
+    /// Technology to simulate: sev-snp or tdx.
+    #[arg(long, default_value = "sev-snp")]
+    tee: Tee,
     /// Only the story, no attacks.
     #[arg(long)]
     no_attacks: bool,
@@ -47,15 +51,15 @@ const LABELS: &[u8] = include_bytes!("../../../examples/breast-cancer/labels.jso
 pub fn run(args: Args, json: bool) -> Outcome {
     let (dir, temporary) = folder(args.keep.as_deref())?;
     end_on_signal(temporary.as_ref().map(|t| t.path().to_owned()));
-    let own = args.model.zip(args.input);
+    let (own, tee) = (args.model.zip(args.input), args.tee);
     let model = match &own {
         Some((file, input)) => Model { id: "your-model".to_owned(), file: absolute(file)?, input: absolute(input)? },
         None => bundled(&dir)?,
     };
-    let mut world = World::new(&dir, model)?;
+    let mut world = World::new(&dir, model, tee)?;
     let mut progress = print::Progress::new(json);
     if !json {
-        print::headline();
+        print::headline(tee);
     }
     let started = std::time::Instant::now();
     let mut stage = story::play(&mut world, &mut progress)?;
@@ -75,7 +79,7 @@ pub fn run(args: Args, json: bool) -> Outcome {
         let attacks: Vec<Value> = played.iter().map(attacks::Played::to_json).collect();
         println!(
             "{}",
-            json!({ "accepted": failed == 0, "mode": "simulation", "outputs": outputs["outputs"], "attacks": attacks,
+            json!({ "accepted": failed == 0, "mode": "simulation", "tee": tee, "outputs": outputs["outputs"], "attacks": attacks,
                     "seconds": started.elapsed().as_secs_f64(), "kept": args.keep })
         );
     } else {
@@ -107,7 +111,7 @@ fn closing(world: &World, kept: bool, seconds: f64, attacks: usize) {
 }
 
 /// The folder of this demo: an own one to keep, or a temporary one that is removed.
-fn folder(keep: Option<&Path>) -> Result<(PathBuf, Option<tempfile::TempDir>), Failure> {
+pub fn folder(keep: Option<&Path>) -> Result<(PathBuf, Option<tempfile::TempDir>), Failure> {
     let Some(keep) = keep else {
         let temporary = tempfile::Builder::new()
             .prefix("vouchsafe-demo-")
@@ -128,7 +132,8 @@ fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     path.canonicalize().map_err(|e| Failure::file(path, "found", &e))
 }
 
-fn bundled(dir: &Path) -> Result<Model, Failure> {
+/// The model that comes with the program, and rows for it.
+pub fn bundled(dir: &Path) -> Result<Model, Failure> {
     let (file, input) = (dir.join("breast-cancer.onnx"), dir.join("heldout.json"));
     files::write_new(&file, MODEL, 0o644)?;
     files::write_new(&input, INPUT, 0o644)?;
@@ -147,8 +152,8 @@ fn labels() -> Result<(Vec<String>, Vec<String>), Failure> {
     Ok((labels.collect::<Option<_>>().ok_or_else(broken)?, classes))
 }
 
-/// Ctrl-C and SIGTERM end the demo and its folder; the children end with their parent.
-fn end_on_signal(temporary: Option<PathBuf>) {
+/// Ctrl-C and SIGTERM end the demo, or the lab, and its folder; the children end with their parent.
+pub fn end_on_signal(temporary: Option<PathBuf>) {
     std::thread::spawn(move || {
         let _ = runtime::block_on(async {
             runtime::shutdown(false).await;

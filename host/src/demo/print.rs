@@ -8,6 +8,7 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
+use vouchsafe_attestation::Tee;
 
 use super::attacks::Played;
 
@@ -54,21 +55,27 @@ impl Progress {
 }
 
 /// The first lines: what this is and what it is not.
-pub fn headline() {
+pub fn headline(tee: Tee) {
     println!(
         "SIMULATED. Real programs, real cryptography, the production verifier; the trust root was made on this machine,\n\
-         so nothing here says anything about hardware. The same story on SEV-SNP differs in the root and the device.\n"
+         so nothing here says anything about hardware. The same story on {} differs in the root and the device.\n",
+        match tee {
+            Tee::SevSnp => "AMD SEV-SNP",
+            Tee::Tdx => "Intel TDX",
+        }
     );
 }
 
 /// The rows that tell the story; all of them stand in `vouchsafe verify`.
-const TOLD: [&str; 8] = [
+const TOLD: [&str; 10] = [
     "trust root",
     "binding",
     "measured code",
+    "measured code (MRTD)",
     "bound configuration",
     "machine",
     "signing key",
+    "status of the platform",
     "model version",
     "model signature",
 ];
@@ -78,11 +85,13 @@ pub fn verdict(verdict: &Value) {
     let rows = verdict.get("rows").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     let field = |row: &Value, name: &str| row.get(name).and_then(Value::as_str).unwrap_or("").to_owned();
     println!("\nWhat the customer's verifier established before a byte of data left:");
-    for row in rows.iter().filter(|r| TOLD.contains(&field(r, "subject").as_str())) {
+    let told: Vec<_> = rows.iter().filter(|r| TOLD.contains(&field(r, "subject").as_str())).collect();
+    let width = told.iter().map(|row| field(row, "subject").len()).max().unwrap_or(0).max(20);
+    for row in &told {
         let fact: String = field(row, "fact").chars().take(96).collect();
-        println!("  {:<20} {fact}", field(row, "subject"));
+        println!("  {:<width$} {fact}", field(row, "subject"));
     }
-    println!("  … and {} more rows: vouchsafe verify prints them all", rows.len().saturating_sub(TOLD.len()));
+    println!("  … and {} more rows: vouchsafe verify prints them all", rows.len() - told.len());
     println!("Not established:");
     for line in verdict.get("not_proven").and_then(Value::as_array).into_iter().flatten() {
         println!("  - {}", line.as_str().unwrap_or(""));

@@ -4,6 +4,7 @@
 use std::{fs, path::Path};
 
 use serde_json::Value;
+use vouchsafe_attestation::Tee;
 
 use super::{
     print::Progress,
@@ -27,9 +28,7 @@ pub struct Stage {
 
 /// Plays the story.
 pub fn play(world: &mut World, progress: &mut Progress) -> Result<Stage, Failure> {
-    make_roots_and_keys(world, progress)?;
-    seal_two_versions(world, progress)?;
-    write_policies(world, progress)?;
+    prepare(world, progress)?;
     let broker = start_broker(world, progress)?;
     let enclave = launch(world, progress)?;
     let verdict = verify(world, progress, &enclave.address)?;
@@ -38,13 +37,20 @@ pub fn play(world: &mut World, progress: &mut Progress) -> Result<Stage, Failure
     Ok(Stage { broker, enclave, outputs, verdict })
 }
 
+/// Root, keys, packages, policies: all that is made before anything runs. The fault lab begins with it, too.
+pub fn prepare(world: &mut World, progress: &mut Progress) -> Result<(), Failure> {
+    make_roots_and_keys(world, progress)?;
+    seal_two_versions(world, progress)?;
+    write_policies(world, progress)
+}
+
 fn make_roots_and_keys(world: &mut World, progress: &mut Progress) -> Result<(), Failure> {
-    progress.step("root", "the tester makes a simulated AMD root (two RSA-4096 keys: a few seconds)");
+    progress.step("root", "the tester makes a simulated root for both technologies (two RSA-4096 keys: a few seconds)");
     let root = world.at("tester/root");
     let simulator = world.programs.simulator.clone();
     let made = world.programs.call(&simulator, &["root", "--root", &root])?;
     world.root_sha256 = need(&made, "sha256")?;
-    world.chip_id = need(&made, "chip_id")?;
+    world.platform = need(&made, if world.tee == Tee::Tdx { "ppid" } else { "chip_id" })?;
     progress.step("keys", "the vendor makes a signing key, the broker its own keys");
     world.call(&["keys", &world.at("vendor/manifest.key")])?;
     let (dir, listen) = (world.at("broker/state"), world.broker.to_string());
@@ -110,8 +116,11 @@ fn write_policies(world: &mut World, progress: &mut Progress) -> Result<(), Fail
     progress.step("measure", "vendor and customer compute which measurement and configuration they accept");
     write_config(world, "operator/config.toml", 2)?;
     let config = world.at("operator/config.toml");
-    let measured = world.call(&["measure", "--backend", "sim-process", "--config", &config])?;
+    let tee = world.tee.as_str();
+    let measured = world.call(&["measure", "--backend", "sim-process", "--tee", tee, "--config", &config])?;
     world.measurement = need(&measured, "measurement")?;
+    let registers = measured.get("rtmr").and_then(Value::as_array).into_iter().flatten();
+    world.rtmr = registers.filter_map(Value::as_str).map(str::to_owned).collect();
     world.config_digest = need(&measured, "config_digest")?;
     // Version 1 may still be asked for by an enclave whose configuration allows it: the rollback attack's control.
     write_config(world, "host/config-any-version.toml", 1)?;
@@ -149,20 +158,8 @@ fn write_config(world: &World, path: &str, floor: u32) -> Result<(), Failure> {
 fn write_policy(world: &World, path: &str, configs: &[String], vendor: Option<&str>) -> Result<(), Failure> {
     let (root, out) = (world.at("tester/root/root.pem"), world.at(path));
     let floor = format!("{}=2={}", world.model.id, vendor.unwrap_or_default());
-    let mut args = vec![
-        "policy",
-        "init",
-        "--mode",
-        "simulation",
-        "--root",
-        &root,
-        "--measurement",
-        &world.measurement,
-        "--platform",
-        &world.chip_id,
-        "--out",
-        &out,
-    ];
+    let mut args = vec!["policy", "init", "--mode", "simulation", "--root", &root, "--out", &out];
+    args.extend(reference_values(world));
     for digest in configs {
         args.extend(["--config-digest", digest]);
     }
@@ -171,6 +168,16 @@ fn write_policy(world: &World, path: &str, configs: &[String], vendor: Option<&s
         None => args.push("--any-model"),
     }
     world.call(&args).map(drop)
+}
+
+/// What a policy of this world says of technology, code and machine.
+pub fn reference_values(world: &World) -> Vec<&str> {
+    let mut args =
+        vec!["--tee", world.tee.as_str(), "--measurement", &world.measurement, "--platform", &world.platform];
+    for (option, register) in ["--rtmr0", "--rtmr1", "--rtmr2", "--rtmr3"].into_iter().zip(&world.rtmr) {
+        args.extend([option, register]);
+    }
+    args
 }
 
 fn start_broker(world: &World, progress: &mut Progress) -> Result<Service, Failure> {

@@ -8,6 +8,7 @@ use std::{
 };
 
 use serde_json::Value;
+use vouchsafe_attestation::Tee;
 
 use super::process::{Answer, Programs, Service, program_sha256};
 use crate::failure::Failure;
@@ -17,12 +18,18 @@ pub struct World {
     pub dir: PathBuf,
     pub programs: Programs,
     pub model: Model,
+    /// The technology that is played.
+    pub tee: Tee,
     pub broker: SocketAddr,
     pub release_key: String,
     pub broker_spki: String,
     pub root_sha256: String,
-    pub chip_id: String,
+    /// The machine as policies name it: a chip id, or a PPID.
+    pub platform: String,
+    /// MEASUREMENT or MRTD.
     pub measurement: String,
+    /// RTMR0 to RTMR3; SEV-SNP has none.
+    pub rtmr: Vec<String>,
     pub config_digest: String,
 }
 
@@ -35,7 +42,7 @@ pub struct Model {
 
 impl World {
     /// Makes the folders.
-    pub fn new(dir: &Path, model: Model) -> Result<Self, Failure> {
+    pub fn new(dir: &Path, model: Model, tee: Tee) -> Result<Self, Failure> {
         for name in ["vendor", "broker", "operator/models", "tester", "customer", "host", "logs"] {
             let path = dir.join(name);
             fs::create_dir_all(&path).map_err(|e| Failure::file(&path, "created", &e))?;
@@ -45,12 +52,14 @@ impl World {
             dir: dir.to_owned(),
             programs: Programs::find(dir.join("logs"))?,
             model,
+            tee,
             broker: free_address()?,
             release_key: unknown(),
             broker_spki: unknown(),
             root_sha256: unknown(),
-            chip_id: unknown(),
+            platform: unknown(),
             measurement: unknown(),
+            rtmr: Vec::new(),
             config_digest: unknown(),
         })
     }
@@ -116,7 +125,7 @@ impl World {
                 "--backend",
                 "sim-process",
                 "--tee",
-                "sev-snp",
+                self.tee.as_str(),
                 "--config",
                 &config,
                 "--models",

@@ -20,7 +20,7 @@ const MAY_USE: [(&str, &[&str]); 15] = [
     ("vouchsafe-launcher", &["attestation", "measurement"]),
     ("vouchsafe-broker", &["attestation", "policies", "release", "sealed"]),
     ("vouchsafe-customer", &["attestation", "policies"]),
-    ("vouchsafe", &["attestation", "measurement", "release", "policies", "sealed", "broker", "customer"]),
+    ("vouchsafe", &["attestation", "measurement", "release", "policies", "sealed", "launcher", "broker", "customer"]),
     ("vouchsafe-simulator", &["attestation", "measurement"]),
     ("vouchsafe-tests", &[]),
     ("xtask", &[]),

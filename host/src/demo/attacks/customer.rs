@@ -7,7 +7,7 @@ use super::{Played, verdict_of};
 use crate::{
     demo::{
         process::Service,
-        story::Stage,
+        story::{Stage, reference_values},
         world::{World, listening},
     },
     failure::Failure,
@@ -18,22 +18,10 @@ pub fn hardware_policy(world: &mut World, stage: &mut Stage) -> Result<Played, F
     let policy = world.at("customer/hardware.toml");
     let vendor = world.at("vendor/manifest.key.pub");
     let model = format!("{}=2={vendor}", world.model.id);
-    world.call(&[
-        "policy",
-        "init",
-        "--mode",
-        "hardware",
-        "--measurement",
-        &world.measurement,
-        "--config-digest",
-        &world.config_digest,
-        "--platform",
-        &world.chip_id,
-        "--model",
-        &model,
-        "--out",
-        &policy,
-    ])?;
+    let mut args = vec!["policy", "init", "--mode", "hardware", "--model", &model, "--out", &policy];
+    args.extend(["--config-digest", &world.config_digest]);
+    args.extend(reference_values(world));
+    world.call(&args)?;
     let simulated = world.at("customer/policy.toml");
     let control = world.ask(&["verify", &stage.enclave.address, "--policy", &simulated])?;
     let refused = world.ask(&["verify", &stage.enclave.address, "--policy", &policy])?;

@@ -4,6 +4,7 @@
 use std::fs;
 
 use serde_json::json;
+use vouchsafe_attestation::Tee;
 
 use super::{Played, ledger_code};
 use crate::{
@@ -78,7 +79,10 @@ pub fn program_changed(world: &mut World, stage: &mut Stage) -> Result<Played, F
         pid: u64::from(stage.broker.pid()),
         program: program_sha256(stage.broker.pid()),
         code,
-        expected: "MEASUREMENT_NOT_ALLOWED",
+        expected: match world.tee {
+            Tee::SevSnp => "MEASUREMENT_NOT_ALLOWED",
+            Tee::Tdx => "MR_TD_NOT_ALLOWED",
+        },
         control,
         facts: json!({ "enclave_said": fatal.code, "ticket": fatal.ticket }),
     })
