@@ -36,6 +36,8 @@ pub(crate) enum ChoreError {
     StepUnguarded { steps: Vec<String> },
     /// The tests fail before any step is taken out, so nothing can be proved.
     ProveBaseline,
+    /// A fuzz target ended with a crash, a hang or too much memory.
+    FuzzFound { targets: Vec<String> },
     /// The verifier's source has no numbered steps where `prove` looks for them.
     NoSteps,
     /// The user pressed Ctrl-C while a child was running.
@@ -60,6 +62,7 @@ impl ChoreError {
             Self::TestsFailed => "TESTS_FAILED",
             Self::StepUnguarded { .. } => "STEP_UNGUARDED",
             Self::ProveBaseline => "PROVE_BASELINE",
+            Self::FuzzFound { .. } => "FUZZ_FOUND",
             Self::NoSteps => "PROVE_NO_STEPS",
             Self::Interrupted => "INTERRUPTED",
         }
@@ -79,7 +82,11 @@ impl ChoreError {
             | Self::File { .. }
             | Self::Start { .. }
             | Self::Build => 9,
-            Self::TestsFailed | Self::StepUnguarded { .. } | Self::ProveBaseline | Self::NoSteps => 10,
+            Self::TestsFailed
+            | Self::StepUnguarded { .. }
+            | Self::ProveBaseline
+            | Self::FuzzFound { .. }
+            | Self::NoSteps => 10,
             Self::Interrupted => 130,
         }
     }
@@ -105,6 +112,9 @@ impl ChoreError {
             Self::TestsFailed => "the failures stand above; `cargo xtask test NAME` runs one again",
             Self::StepUnguarded { .. } => "add a vector that only this rule refuses; CONTRIBUTING.md says how",
             Self::ProveBaseline => "run `cargo xtask test -p vouchsafe-attestation` first",
+            Self::FuzzFound { .. } => {
+                "`cargo xtask fuzz --target NAME` goes on; make the found input a committed case once it is mended"
+            }
             Self::NoSteps => {
                 "each step of the verifier starts with a comment `// N. Name: why`; CONTRIBUTING.md says how"
             }
@@ -145,6 +155,9 @@ impl fmt::Display for ChoreError {
                 write!(f, "no test noticed that these rules were taken out: {}", steps.join("; "))
             }
             Self::ProveBaseline => f.write_str("the verifier's tests fail before any step is taken out"),
+            Self::FuzzFound { targets } => {
+                write!(f, "an input was found that a decoder does not survive: {}", targets.join(", "))
+            }
             Self::NoSteps => f.write_str("no numbered step was found in the verifier's source"),
             Self::Interrupted => f.write_str("stopped by Ctrl-C"),
         }

@@ -1,13 +1,16 @@
 //! Turns `cargo xtask …` into set-up, builds, test runs and chores, each with an exit status.
 //! It establishes nothing about security: no verdict of Vouchsafe depends on this program.
 
+mod bench;
 mod build;
 mod error;
+mod fuzz;
 mod mutants;
 mod onnxruntime;
 mod prove;
 mod python;
 mod tests;
+mod vectors;
 mod workspace;
 
 use std::process::ExitCode;
@@ -27,10 +30,16 @@ Commands:
                      FILTER…      only tests whose name contains one of these words
   setup            fetch ONNX Runtime and the Python packages of the tests, nothing else
   build            set up ONNX Runtime and build the release binaries, as `demo` does
-  prove [ARGS…]    take each rule of the verifier out in turn; a test must then fail
-                     --steps      only the numbered steps, each as a whole
+  prove [ARGS…]    take each rule of the verifier out in turn, and a test must then fail; then fuzz, then bench
+                     --steps      only the rules of the numbered steps, and nothing else
                      --cap N      at most N rules, spread over all of them
                      --list       only print them
+  fuzz [ARGS…]     feed the decoders with cargo-fuzz (installs it), 60 s each
+                     --seconds N, --target NAME, --sanitizer none|address
+  bench            this verifier beside ring's primitives, `sev` and `dcap-qvl`: one table
+                     --strict     exit status 4 when a target is missed
+  vectors [TEE]    write tests/vectors/evidence anew
+  coverage         write COVERAGE.md anew: every step and code with its vectors
 
 Environment:
   ORT_DYLIB_PATH        use this ONNX Runtime library instead of fetching one (same version only)
@@ -63,7 +72,7 @@ fn run(command: Option<&str>, args: &[String]) -> Result<u8, ChoreError> {
             print!("{HELP}");
             return Ok(0);
         }
-        Some("demo" | "test" | "setup" | "build" | "prove") => {}
+        Some("demo" | "test" | "setup" | "build" | "prove" | "fuzz" | "bench" | "vectors" | "coverage") => {}
         Some(other) => return Err(ChoreError::Usage(format!("there is no command `{other}`"))),
     }
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
@@ -79,6 +88,13 @@ fn run(command: Option<&str>, args: &[String]) -> Result<u8, ChoreError> {
             Ok(0)
         }
         Some("prove") => prove::run(&workspace, args),
+        Some("fuzz") => fuzz::run(&workspace, args),
+        Some("bench") => bench::run(&workspace, args),
+        Some("vectors") => vectors::make(&workspace, args),
+        Some("coverage") => {
+            no_arguments(args)?;
+            vectors::coverage(&workspace)
+        }
         _ => {
             no_arguments(args)?;
             onnxruntime::library(&workspace)?;

@@ -1,0 +1,61 @@
+//! Turns the verifier, ring, `sev` and `dcap-qvl` into one table of times, from one run of one release build.
+//! It is no test: nothing depends on how fast the machine is that prints it.
+
+use std::io::Read;
+use std::process::{Command, Stdio};
+
+use crate::error::ChoreError;
+use crate::workspace::{Workspace, ended_well};
+
+const PACKAGE: &str = "vouchsafe-attestation";
+const BENCH: &str = "verify";
+
+/// `cargo xtask bench [--strict]`: the status is the table's own, 10 when something to compare with is missing.
+pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<u8, ChoreError> {
+    if let Some(other) = args.iter().find(|arg| *arg != "--strict") {
+        return Err(ChoreError::Usage(format!("`bench` has no argument `{other}`")));
+    }
+    let mut build = workspace.cargo();
+    build
+        .args(["bench", "--locked", "--no-run", "--message-format", "json-render-diagnostics"])
+        .args(["--package", PACKAGE, "--bench", BENCH])
+        .stdout(Stdio::piped());
+    let mut child = build.spawn().map_err(|source| ChoreError::Start { program: "cargo", source })?;
+    let mut messages = String::new();
+    if let Some(mut stdout) = child.stdout.take() {
+        stdout.read_to_string(&mut messages).map_err(ChoreError::file("the output of cargo"))?;
+    }
+    let status = child.wait().map_err(|source| ChoreError::Start { program: "cargo", source })?;
+    if !ended_well(status)? {
+        return Err(ChoreError::Build);
+    }
+    let program = executable(&messages).ok_or(ChoreError::Build)?;
+    let vectors = workspace.root().join("../shared/vectors");
+    let mut table = Command::new(program);
+    table.current_dir(workspace.root()).args(args);
+    if std::env::var_os("VOUCHSAFE_VECTORS").is_none() {
+        table.env("VOUCHSAFE_VECTORS", vectors);
+    }
+    let status = table.status().map_err(|source| ChoreError::Start { program: "the benchmark", source })?;
+    ended_well(status)?;
+    Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(10))
+}
+
+/// The program that cargo names in its messages, one JSON object per line.
+fn executable(messages: &str) -> Option<String> {
+    let (_, rest) = messages.rsplit_once("\"executable\":\"")?;
+    let (path, _) = rest.split_once('"')?;
+    (!path.contains('\\')).then(|| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_is_the_last_one_that_cargo_names() {
+        let lines = "{\"executable\":null}\n{\"executable\":\"/t/verify-1\",\"fresh\":true}\n{\"success\":true}\n";
+        assert_eq!(executable(lines).as_deref(), Some("/t/verify-1"));
+        assert_eq!(executable("{\"executable\":null}"), None);
+    }
+}
