@@ -16,7 +16,7 @@ use crate::attest::Window;
 use crate::authority;
 use crate::channel::{Descriptors, HostChannel, HostRequest};
 use crate::config::{BUILD_TIME, Config, MAX_CONFIG, ModelConfig};
-use crate::device::{EvidenceDevice, Words};
+use crate::device::{EvidenceDevice, Served, Words};
 use crate::engine::Runtime;
 use crate::error::EnclaveError;
 use crate::keeper::{Backoff, Keeper};
@@ -37,12 +37,13 @@ pub struct Booting {
     models: OwnedFd,
     onnxruntime: OwnedFd,
     listener: TcpListener,
+    collateral: Option<OwnedFd>,
 }
 
 /// The own report binds this configuration; the process has left the file system and the network, models and brokers excepted.
 pub struct Attested {
     words: Words,
-    device: Arc<dyn EvidenceDevice>,
+    device: Arc<Served>,
     config: Config,
     config_digest: [u8; 32],
     models: OwnedFd,
@@ -53,7 +54,7 @@ pub struct Attested {
 /// Every configured model runs under a lease.
 pub struct Unsealed {
     words: Words,
-    device: Arc<dyn EvidenceDevice>,
+    device: Arc<Served>,
     config: Config,
     config_digest: [u8; 32],
     listener: TcpListener,
@@ -129,7 +130,7 @@ impl Booting {
     /// # Errors
     /// `HOST_CHANNEL`, `NO_TEE`, `SYSTEM`.
     pub fn receive(words: Words, channel: &HostChannel) -> Result<Self, EnclaveError> {
-        let Descriptors { device, config, models, onnxruntime, listener } = channel.receive_hello()?;
+        let Descriptors { device, config, models, onnxruntime, listener, collateral } = channel.receive_hello()?;
         let device = Arc::from(words.open_device(device)?);
         let mut bytes = Vec::new();
         let cap = MAX_CONFIG as u64 + 1;
@@ -141,14 +142,14 @@ impl Booting {
         listener
             .set_nonblocking(true)
             .map_err(|_| EnclaveError::Channel("the fifth descriptor is no listening socket"))?;
-        Ok(Self { words, device, config: bytes, models, onnxruntime, listener })
+        Ok(Self { words, device, config: bytes, models, onnxruntime, listener, collateral })
     }
 
     /// Compares the configuration with the own report, and only then parses it; compares program and library with it, and only
-    /// then loads the library; fences the process.
+    /// then loads the library; fences the process, and only then reads the host's collateral file.
     ///
     /// # Errors
-    /// `EVIDENCE_DEVICE`, `CONFIG_DIGEST_MISMATCH`, `CONFIG_*`, `MEASUREMENT_MISMATCH`, `ORT_*`, `AUTHORITY`.
+    /// `EVIDENCE_DEVICE`, `CONFIG_DIGEST_MISMATCH`, `CONFIG_*`, `MEASUREMENT_MISMATCH`, `ORT_*`, `AUTHORITY`, `COLLATERAL_FILE`.
     pub fn attest(self) -> Result<Attested, EnclaveError> {
         let mut nonce = [0; 32];
         SystemRandom::new().fill(&mut nonce).map_err(|_| EnclaveError::Identity("nonce"))?;
@@ -171,7 +172,12 @@ impl Booting {
             pub_landlock = enforced,
             pub_landlock_demanded = config.landlock.as_str(),
         );
-        let Self { words, device, models, listener, .. } = self;
+        let Self { words, device, models, listener, collateral, .. } = self;
+        let device = Arc::new(Served::new(device, words.tee));
+        if let Some(file) = collateral {
+            device.replace(file)?;
+            public_event!("collateral");
+        }
         Ok(Attested { words, device, config, config_digest, models, runtime, listener })
     }
 }
@@ -266,6 +272,7 @@ async fn supervise(
     channel: &HostChannel,
     mut requests: mpsc::Receiver<HostRequest>,
 ) -> Result<(), EnclaveError> {
+    let device = attested.device.clone();
     let unsealing = attested.unseal();
     tokio::pin!(unsealing);
     let unsealed = loop {
@@ -273,7 +280,7 @@ async fn supervise(
             unsealed = &mut unsealing => break unsealed?,
             request = requests.recv() => match request {
                 // The directory is read afresh at every attempt anyway.
-                Some(HostRequest::Reload) => {}
+                Some(HostRequest::Reload(file)) => renew(&device, file),
                 Some(HostRequest::Stop | HostRequest::Gone) | None => return Ok(()),
             },
         }
@@ -284,13 +291,28 @@ async fn supervise(
     public_event!("serving");
     loop {
         match requests.recv().await {
-            Some(HostRequest::Reload) => serving.reload(),
+            Some(HostRequest::Reload(file)) => {
+                renew(&device, file);
+                serving.reload();
+            }
             Some(HostRequest::Stop) => {
                 serving.stop().await;
                 return Ok(());
             }
             // Nobody is left to relay to: end at once.
             Some(HostRequest::Gone) | None => return Ok(()),
+        }
+    }
+}
+
+/// Serves a new collateral file, or goes on with what is served and says so: a host's mistake stops no enclave that serves.
+fn renew(device: &Served, file: Option<OwnedFd>) {
+    match file.map(|file| device.replace(file)) {
+        None => {}
+        Some(Ok(())) => public_event!("collateral"),
+        Some(Err(error)) => {
+            let fact = error.to_string();
+            public_event!("collateral-refused", pub_code = error.code(), pub_fact = fact, pub_advice = error.advice());
         }
     }
 }
@@ -302,7 +324,8 @@ fn listen(channel: HostChannel) -> Result<mpsc::Receiver<HostRequest>, EnclaveEr
         loop {
             // A channel that breaks its protocol is as good as gone.
             let request = channel.receive_request().unwrap_or(HostRequest::Gone);
-            if send.blocking_send(request).is_err() || request == HostRequest::Gone {
+            let last = matches!(request, HostRequest::Gone);
+            if send.blocking_send(request).is_err() || last {
                 return;
             }
         }
@@ -329,6 +352,7 @@ mod tests {
             models: file(),
             onnxruntime: file(),
             listener: TcpListener::bind("127.0.0.1:0").unwrap(),
+            collateral: None,
         }
     }
 

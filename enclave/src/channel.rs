@@ -13,7 +13,7 @@ use crate::error::EnclaveError;
 
 /// A frame longer than this is refused before it is read.
 const MAX_FRAME: usize = 1 << 20;
-/// The first frame carries so many descriptors.
+/// The first frame carries so many descriptors, and one more with a collateral file.
 const DESCRIPTORS: usize = 5;
 
 /// The host channel.
@@ -31,13 +31,15 @@ pub struct Descriptors {
     pub onnxruntime: OwnedFd,
     /// The listening socket.
     pub listener: OwnedFd,
+    /// The collateral file; without one, the device's own collateral is served.
+    pub collateral: Option<OwnedFd>,
 }
 
 /// What the launcher asks while the enclave runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum HostRequest {
-    /// Read the models directory again.
-    Reload,
+    /// Read the models directory again, and this collateral file.
+    Reload(Option<OwnedFd>),
     /// End after the requests under way.
     Stop,
     /// The launcher is gone.
@@ -48,6 +50,15 @@ pub enum HostRequest {
 #[serde(deny_unknown_fields)]
 struct Hello {
     v: u32,
+    #[serde(default)]
+    collateral: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Reload {
+    #[serde(default)]
+    collateral: bool,
 }
 
 #[derive(Deserialize)]
@@ -57,7 +68,7 @@ struct Empty {}
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "lowercase")]
 enum Asked {
-    Reload(Empty),
+    Reload(Reload),
     Stop(Empty),
 }
 
@@ -90,15 +101,19 @@ impl HostChannel {
     /// # Errors
     /// `HOST_CHANNEL`.
     pub fn receive_hello(&self) -> Result<Descriptors, EnclaveError> {
-        let (bytes, fds) = receive(self.0.as_fd())?.ok_or(EnclaveError::Channel("it closed before the first frame"))?;
+        let (bytes, mut fds) =
+            receive(self.0.as_fd())?.ok_or(EnclaveError::Channel("it closed before the first frame"))?;
         let hello: Hello =
             serde_json::from_slice(&bytes).map_err(|_| EnclaveError::Channel("the first frame is not {\"v\":1}"))?;
         if hello.v != 1 {
             return Err(EnclaveError::Channel("the first frame has another version"));
         }
-        let [device, config, models, onnxruntime, listener] = <[OwnedFd; DESCRIPTORS]>::try_from(fds)
-            .map_err(|_| EnclaveError::Channel("the first frame carries exactly five descriptors"))?;
-        Ok(Descriptors { device, config, models, onnxruntime, listener })
+        let collateral = if hello.collateral { fds.pop() } else { None };
+        let [device, config, models, onnxruntime, listener] =
+            <[OwnedFd; DESCRIPTORS]>::try_from(fds).map_err(|_| {
+                EnclaveError::Channel("the first frame carries exactly five descriptors, or six with collateral")
+            })?;
+        Ok(Descriptors { device, config, models, onnxruntime, listener, collateral })
     }
 
     /// Waits for the next request.
@@ -106,14 +121,17 @@ impl HostChannel {
     /// # Errors
     /// `HOST_CHANNEL` for a frame that is none.
     pub fn receive_request(&self) -> Result<HostRequest, EnclaveError> {
-        let Some((bytes, fds)) = receive(self.0.as_fd())? else { return Ok(HostRequest::Gone) };
-        if !fds.is_empty() {
-            return Err(EnclaveError::Channel("a request carries no descriptors"));
-        }
-        match serde_json::from_slice(&bytes) {
-            Ok(Asked::Reload(Empty {})) => Ok(HostRequest::Reload),
-            Ok(Asked::Stop(Empty {})) => Ok(HostRequest::Stop),
-            Err(_) => Err(EnclaveError::Channel("a request is neither reload nor stop")),
+        let Some((bytes, mut fds)) = receive(self.0.as_fd())? else { return Ok(HostRequest::Gone) };
+        let asked = serde_json::from_slice(&bytes);
+        let asked = asked.map_err(|_| EnclaveError::Channel("a request is neither reload nor stop"))?;
+        let (announced, request) = match asked {
+            Asked::Reload(Reload { collateral }) => (usize::from(collateral), HostRequest::Reload(None)),
+            Asked::Stop(Empty {}) => (0, HostRequest::Stop),
+        };
+        match (fds.len() == announced, fds.pop()) {
+            (true, Some(file)) => Ok(HostRequest::Reload(Some(file))),
+            (true, None) => Ok(request),
+            (false, _) => Err(EnclaveError::Channel("a request carries one descriptor with collateral, and else none")),
         }
     }
 
@@ -173,7 +191,7 @@ fn receive(fd: BorrowedFd<'_>) -> Result<Option<Frame>, EnclaveError> {
 fn fill(fd: BorrowedFd<'_>, buffer: &mut [u8], fds: &mut Vec<OwnedFd>) -> Result<bool, EnclaveError> {
     let mut at = 0;
     while at < buffer.len() {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS + 1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let mut slices = [IoSliceMut::new(&mut buffer[at..])];
         let got = match recvmsg(fd, &mut slices, &mut control, RecvFlags::CMSG_CLOEXEC) {
@@ -231,16 +249,47 @@ mod tests {
     }
 
     #[test]
+    fn a_collateral_file_is_announced_and_comes_last() {
+        let (host, channel) = pair();
+        for (text, count, expected) in [
+            ("{\"v\":1,\"collateral\":true}", 6, Some(true)),
+            ("{\"v\":1,\"collateral\":false}", 5, Some(false)),
+            ("{\"v\":1,\"collateral\":true}", 5, None),
+            ("{\"v\":1}", 6, None),
+            ("{\"v\":1,\"collateral\":1}", 6, None),
+        ] {
+            send_with(&host, &frame(text), count);
+            let hello = channel.receive_hello();
+            assert_eq!(hello.ok().map(|all| all.collateral.is_some()), expected, "{text} with {count}");
+        }
+        for (text, count, expected) in [
+            ("{\"reload\":{\"collateral\":true}}", 1, Some(true)),
+            ("{\"reload\":{}}", 1, None),
+            ("{\"reload\":{\"collateral\":true}}", 2, None),
+            ("{\"stop\":{}}", 1, None),
+        ] {
+            send_with(&host, &frame(text), count);
+            let file = match channel.receive_request() {
+                Ok(HostRequest::Reload(file)) => Some(file.is_some()),
+                _ => None,
+            };
+            assert_eq!(file, expected, "{text} with {count}");
+        }
+        (&host).write_all(&frame("{\"reload\":{\"collateral\":true}}")).unwrap();
+        assert!(channel.receive_request().is_err(), "announced, but not there");
+    }
+
+    #[test]
     fn requests_are_exact_and_the_end_is_noticed() {
         let (mut host, channel) = pair();
         host.write_all(&frame("{\"reload\":{}}")).unwrap();
         host.write_all(&frame("{\"stop\":{}}")).unwrap();
         host.write_all(&frame("{\"exec\":{}}")).unwrap();
-        assert_eq!(channel.receive_request().ok(), Some(HostRequest::Reload));
-        assert_eq!(channel.receive_request().ok(), Some(HostRequest::Stop));
+        assert!(matches!(channel.receive_request(), Ok(HostRequest::Reload(None))));
+        assert!(matches!(channel.receive_request(), Ok(HostRequest::Stop)));
         assert!(channel.receive_request().is_err());
         drop(host);
-        assert_eq!(channel.receive_request().ok(), Some(HostRequest::Gone));
+        assert!(matches!(channel.receive_request(), Ok(HostRequest::Gone)));
     }
 
     #[test]

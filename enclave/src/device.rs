@@ -1,6 +1,7 @@
 //! Turns 64 bytes of REPORT_DATA into evidence, through the device that the two measured words name.
 //! It does not verify the evidence: verifiers outside do. What it reads for itself is how this very guest was launched.
 
+mod served;
 mod simulated;
 mod snp;
 mod tdx;
@@ -11,6 +12,7 @@ use vouchsafe_attestation::{EvidenceEnvelope, Mode, Tee};
 
 use crate::error::EnclaveError;
 
+pub use served::Served;
 pub use simulated::SimulatedDevice;
 
 /// The two measured words of the command line. The evidence device is a function of these and of nothing else.

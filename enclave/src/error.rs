@@ -39,6 +39,8 @@ pub enum EnclaveError {
     Device(&'static str),
     /// The configuration is not the one bound in this machine's own report.
     ConfigDigestMismatch,
+    /// The collateral file of the host is not served (why).
+    Collateral(&'static str),
     /// Program or library are not the measured ones, or can still change (which).
     MeasurementMismatch(&'static str),
     /// The configuration breaks a rule (which).
@@ -197,6 +199,12 @@ impl EnclaveError {
                 500,
                 "launch with the very configuration file that is bound in HOST_DATA or MRCONFIGID",
             ),
+            Self::Collateral(_) => (
+                "COLLATERAL_FILE",
+                3,
+                500,
+                "make the file with vouchsafe collateral fetch or pack, for the technology that is launched",
+            ),
             Self::MeasurementMismatch(_) => ("MEASUREMENT_MISMATCH", 2, 500, REINSTALL),
             Self::ConfigInvalid(_) => ("CONFIG_INVALID", 1, 500, "correct the configuration file and launch again"),
             Self::ConfigUnsupported(_) => {
@@ -317,6 +325,7 @@ impl fmt::Display for EnclaveError {
             Self::ConfigDigestMismatch => {
                 f.write_str("the configuration's digest is not the one in this machine's report")
             }
+            Self::Collateral(what) => write!(f, "the collateral file is not served: {what}"),
             Self::MeasurementMismatch(what) => {
                 write!(f, "the measurement in this machine's report does not fit: {what}")
             }

@@ -2,6 +2,7 @@
 //! It proves nothing about hardware: the processor is a program of the host, under a root made on that machine.
 
 use std::io::{Read, Write};
+use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Mutex;
@@ -20,9 +21,13 @@ const MAX_REPLY: usize = 1 << 20;
 /// A device that is silent for so long has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// What every question after a failed one gets.
+const CLOSED: &str = "its socket was closed after an earlier failure";
+
 /// The simulated secure processor, at the other end of a socket.
 pub struct SimulatedDevice {
-    stream: Mutex<UnixStream>,
+    /// Gone after the first failed exchange: what came next on it could be the answer to that question.
+    stream: Mutex<Option<UnixStream>>,
     tee: Tee,
 }
 
@@ -45,14 +50,23 @@ impl SimulatedDevice {
             .and_then(|()| stream.set_read_timeout(Some(PATIENCE)))
             .and_then(|()| stream.set_write_timeout(Some(PATIENCE)));
         ready.map_err(|_| EnclaveError::Device("its socket is none"))?;
-        Ok(Self { stream: Mutex::new(stream), tee })
+        Ok(Self { stream: Mutex::new(Some(stream)), tee })
     }
 
     fn ask<T: DeserializeOwned>(&self, what: &str, data: &[u8; 64]) -> Result<T, EnclaveError> {
         let body = format!("{{\"{what}\":\"{}\"}}", b64url(data));
         let mut stream = self.stream.lock().map_err(|_| EnclaveError::Device("an earlier quote panicked"))?;
-        let reply = exchange(&mut stream, body.as_bytes())
-            .map_err(|_| EnclaveError::Device("its socket closed or is silent"))?;
+        let open = stream.as_mut().ok_or(EnclaveError::Device(CLOSED))?;
+        let reply = match exchange(open, body.as_bytes()) {
+            Ok(reply) => reply,
+            Err(_) => {
+                // The other end may be gone already; the descriptor is closed in any case.
+                let _ = open.shutdown(Shutdown::Both);
+                *stream = None;
+                return Err(EnclaveError::Device("its socket closed or is silent"));
+            }
+        };
+        drop(stream);
         serde_json::from_slice(&reply).map_err(|_| EnclaveError::Device("it refused to quote"))
     }
 }
@@ -187,5 +201,35 @@ mod tests {
         assert_eq!(tdx.own_launch([8; 64]).err(), Some(EnclaveError::Device(REFUSED)));
         // Nothing but the local report is ever asked for.
         assert!(answer.join().unwrap().iter().all(|asked| asked == &json!({ "tdreport": b64url(&[8; 64]) })));
+    }
+
+    #[test]
+    fn after_a_failed_exchange_a_late_answer_is_never_read() {
+        for broken in ["late", "too long", "cut"] {
+            let (mut ours, theirs) = UnixStream::pair().unwrap();
+            let device = SimulatedDevice::new(theirs.into(), Tee::SevSnp).unwrap();
+            let reply = snp_evidence(&[8; 64]).to_string();
+            let frame = [&u32::try_from(reply.len()).unwrap().to_be_bytes()[..], reply.as_bytes()].concat();
+            ours.write_all(&frame).unwrap();
+            assert!(device.quote([8; 64]).is_ok(), "control");
+            match broken {
+                "late" => {
+                    let wait = Some(Duration::from_millis(20));
+                    device.stream.lock().unwrap().as_ref().unwrap().set_read_timeout(wait).unwrap();
+                }
+                "too long" => ours.write_all(&u32::MAX.to_be_bytes()).unwrap(),
+                _ => {
+                    ours.write_all(&frame[..9]).unwrap();
+                    ours.shutdown(Shutdown::Write).unwrap();
+                }
+            }
+            let failed = EnclaveError::Device("its socket closed or is silent");
+            assert_eq!(device.quote([8; 64]).err(), Some(failed), "{broken}");
+            // A good answer, too late: its other end sees the socket closed, and nobody reads it.
+            let late = ours.write_all(&frame);
+            assert!(late.is_err(), "{broken}");
+            assert_eq!(device.quote([8; 64]).err(), Some(EnclaveError::Device(CLOSED)), "{broken}");
+            assert_eq!(device.own_launch([8; 64]).err(), Some(EnclaveError::Device(CLOSED)), "{broken}");
+        }
     }
 }

@@ -32,6 +32,9 @@ pub struct Cli {
     /// The directory with one sealed package per model.
     #[arg(long, value_name = "DIR")]
     models: PathBuf,
+    /// Serve this collateral with all evidence instead of the device's own: a file of `vouchsafe collateral`.
+    #[arg(long, value_name = "FILE")]
+    collateral: Option<PathBuf>,
     /// The public address; port 0 lets the system choose.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8443")]
     listen: SocketAddr,
@@ -71,7 +74,8 @@ const EXAMPLES: &str = "Example:
   vouchsafe-launch --backend sim-process --tee sev-snp --config vouchsafe.toml --models ./models \\
                    --listen 127.0.0.1:8443 --simulator-root ./sim-root
 
-Signals: SIGHUP reads the models directory again; Ctrl-C and SIGTERM stop, with 5 s for open requests.
+Signals: SIGHUP reads the models directory and the collateral file again; Ctrl-C and SIGTERM stop,
+         with 5 s for open requests.
 Exit:    0 stopped by SIGTERM, 1 usage, 7 no such backend or no simulator, 8 the enclave never served,
          9 a file or address, 130 stopped by Ctrl-C.
 The sim-* backends protect nothing: they rehearse, and every verdict about them says SIMULATED.";
@@ -129,6 +133,7 @@ fn spec(cli: Cli) -> Result<LaunchSpec, LaunchError> {
         tee: cli.tee,
         config: cli.config,
         models: cli.models,
+        collateral: cli.collateral,
         listen: cli.listen,
         simulator_root: cli.simulator_root.unwrap_or_default(),
         enclave: beside(cli.enclave, "vouchsafe-enclave"),

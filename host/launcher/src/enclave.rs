@@ -57,18 +57,21 @@ pub struct Enclave {
 }
 
 impl Enclave {
-    /// Starts the sealed program and hands it device, configuration, models, library and listener, in this order.
+    /// Starts the sealed program and hands it device, configuration, models, library, listener and, where there is one, the
+    /// collateral file, in this order.
     ///
     /// # Errors
-    /// `LAUNCH_FILE` for the models directory, `ENCLAVE_SPAWN`, `HOST_CHANNEL`.
+    /// `LAUNCH_FILE` for the models directory and the collateral file, `ENCLAVE_SPAWN`, `HOST_CHANNEL`.
     pub fn start(
         launched: &Launched,
         config: &BoundConfig,
         models: &Path,
+        collateral: Option<&Path>,
         tee: Tee,
         mode: Mode,
     ) -> Result<Self, LaunchError> {
         let models = open_directory(models).map_err(|e| LaunchError::File("the models directory", e.kind()))?;
+        let collateral = collateral.map(open_collateral).transpose()?;
         let spawn_failed = |e: io::Error| LaunchError::EnclaveSpawn(e.kind());
         let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(spawn_failed)?;
         let address = listener.local_addr().map_err(spawn_failed)?;
@@ -107,10 +110,19 @@ impl Enclave {
             }
         };
         let enclave = Self { child, channel, messages, exited, address };
-        let descriptors =
-            [launched.device.as_fd(), config.as_fd(), models.as_fd(), launched.onnxruntime.as_fd(), listener.as_fd()];
-        frame::write(&enclave.channel, &json!({ "v": 1 }), &descriptors)
-            .map_err(|e| LaunchError::HostChannel(e.kind()))?;
+        let mut descriptors = vec![
+            launched.device.as_fd(),
+            config.as_fd(),
+            models.as_fd(),
+            launched.onnxruntime.as_fd(),
+            listener.as_fd(),
+        ];
+        let mut hello = json!({ "v": 1 });
+        if let Some(file) = &collateral {
+            descriptors.push(file.as_fd());
+            hello["collateral"] = json!(true);
+        }
+        frame::write(&enclave.channel, &hello, &descriptors).map_err(|e| LaunchError::HostChannel(e.kind()))?;
         Ok(enclave)
     }
 
@@ -131,12 +143,15 @@ impl Enclave {
         self.messages.recv().await
     }
 
-    /// Asks it to read its models directory again.
+    /// Asks it to read its models directory again, and to serve this collateral file from now on.
     ///
     /// # Errors
     /// Those of the channel.
-    pub fn reload(&self) -> io::Result<()> {
-        self.tell(&json!({ "reload": {} }))
+    pub fn reload(&self, collateral: Option<&File>) -> io::Result<()> {
+        match collateral {
+            None => self.tell(&json!({ "reload": {} })),
+            Some(file) => frame::write(&self.channel, &json!({ "reload": { "collateral": true } }), &[file.as_fd()]),
+        }
     }
 
     /// Asks it to stop.
@@ -222,6 +237,19 @@ fn listen(channel: UnixStream) -> io::Result<mpsc::Receiver<Message>> {
     };
     thread::Builder::new().name("host channel".into()).spawn(read)?;
     Ok(receiver)
+}
+
+/// Opens the collateral file; what it holds is the enclave's business, and then the verifiers'.
+pub(crate) fn open_collateral(path: &Path) -> Result<File, LaunchError> {
+    let unreadable = |kind| LaunchError::File("the collateral file", kind);
+    // A pipe without a writer must not hold up the launcher.
+    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(|e| unreadable(e.kind()))?;
+    match file.metadata() {
+        Ok(about) if about.is_file() => Ok(file),
+        Ok(_) => Err(unreadable(io::ErrorKind::InvalidInput)),
+        Err(e) => Err(unreadable(e.kind())),
+    }
 }
 
 fn open_directory(path: &Path) -> io::Result<File> {

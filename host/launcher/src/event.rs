@@ -132,6 +132,13 @@ pub enum Event {
     },
     /// SIGHUP was handed on.
     Reload,
+    /// The collateral file could not be opened again: the enclave goes on with what it serves.
+    CollateralKept {
+        /// The code.
+        code: &'static str,
+        /// The fact.
+        fact: String,
+    },
     /// The enclave was asked to stop.
     Stopping {
         /// `interrupt` or `terminate`.
@@ -181,6 +188,9 @@ impl fmt::Display for Event {
             }
             Self::Restarting { code, restart_in_ms, restarts } => {
                 write!(f, "enclave ended ({code}); try {} in {restart_in_ms} ms", restarts + 1)
+            }
+            Self::CollateralKept { code, fact } => {
+                write!(f, "{fact} [{code}]; the enclave keeps the collateral that it serves")
             }
             Self::Reload => f.write_str("reload handed to the enclave"),
             Self::Stopping { reason } => write!(f, "stopping ({reason}); the enclave has 5 s"),

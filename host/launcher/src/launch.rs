@@ -15,7 +15,7 @@ use vouchsafe_attestation::Mode;
 
 use crate::{
     Backend, BoundConfig, Event, LaunchError, LaunchRequest, LaunchSpec, Simulator,
-    enclave::{Enclave, Message, ProcessEnd},
+    enclave::{Enclave, Message, ProcessEnd, open_collateral},
     event::{Code, State},
     ready::ReadyFile,
     relay::{self, Limits},
@@ -166,7 +166,8 @@ impl Supervisor<'_> {
             how = signals.stop() => return Ok(End::Stopped(how)),
             () = until(self.deadline) => return Err(self.not_ready()),
         };
-        let enclave = Enclave::start(&launched, &config, &spec.models, spec.tee, Mode::Simulation)?;
+        let collateral = spec.collateral.as_deref();
+        let enclave = Enclave::start(&launched, &config, &spec.models, collateral, spec.tee, Mode::Simulation)?;
         let (measurement, config_digest) = (hex::encode(launched.measurement), hex::encode(config.digest()));
         // The enclave holds its own copies now; the device must have no second holder.
         drop(launched);
@@ -204,8 +205,12 @@ impl Supervisor<'_> {
                 message = enclave.message() => message,
                 wish = signals.next() => match wish {
                     Wish::Reload => {
+                        let collateral = self.spec.collateral.as_deref().map(open_collateral).transpose();
+                        if let Err(error) = &collateral {
+                            on_event(Event::CollateralKept { code: error.code(), fact: error.to_string() });
+                        }
                         // A channel that is gone shows as the enclave's end.
-                        let _ = enclave.reload();
+                        let _ = enclave.reload(collateral.ok().flatten().as_ref());
                         on_event(Event::Reload);
                         continue;
                     }
@@ -341,6 +346,9 @@ fn look_for_files(spec: &LaunchSpec) -> Result<(), LaunchError> {
         std::fs::File::open(path).map_err(|e| LaunchError::File(what, e.kind()))?;
     }
     std::fs::read_dir(&spec.models).map_err(|e| LaunchError::File("the models directory", e.kind()))?;
+    if let Some(path) = &spec.collateral {
+        open_collateral(path)?;
+    }
     BoundConfig::open(&spec.config)?;
     Ok(())
 }

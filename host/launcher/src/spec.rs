@@ -42,6 +42,8 @@ pub struct LaunchSpec {
     pub config: PathBuf,
     /// The directory of sealed packages.
     pub models: PathBuf,
+    /// A collateral file that is served in place of the device's own collateral.
+    pub collateral: Option<PathBuf>,
     /// The public address.
     pub listen: SocketAddr,
     /// The simulated root.
