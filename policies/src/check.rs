@@ -146,6 +146,9 @@ checks! {
     /// Firmware that can be rolled back.
     Provisional = "FIRMWARE_PROVISIONAL", Policy, "committed firmware",
         "the machine's operator must commit the running firmware (SNP_COMMIT)";
+    /// More is committed than runs.
+    TcbInconsistent = "TCB_INCONSISTENT", Policy, "committed against running firmware",
+        "do not use this machine: its firmware contradicts itself; its operator must update it, restart, and launch the guest again";
     /// Mitigations.
     Mitigation = "MITIGATION_MISSING", Policy, "mitigations",
         "the machine's operator must update the firmware, and launch the guest again";

@@ -20,6 +20,26 @@ pub fn plausible(now: UnixTime) -> Result<UnixTime, PolicyError> {
 mod tests {
     use super::*;
 
+    /// Every `written` of the bases.
+    fn days(value: &toml::Value, days: &mut Vec<UnixTime>) {
+        for (key, value) in value.as_table().into_iter().flatten() {
+            match value.as_str().filter(|_| key == "written") {
+                Some(day) => days.push(UnixTime::parse_rfc3339(&format!("{day}T00:00:00Z")).unwrap()),
+                None => self::days(value, days),
+            }
+        }
+    }
+
+    #[test]
+    fn the_release_is_as_old_as_the_newest_floor_of_its_bases() {
+        let mut found = Vec::new();
+        for preset in crate::presets::ALL {
+            days(&toml::from_str(preset.text).unwrap(), &mut found);
+        }
+        assert_eq!(found.len(), 6, "Milan, Genoa, Turin; TDX; Genoa and TDX of the rehearsal");
+        assert_eq!(found.into_iter().max(), Some(RULES_WRITTEN));
+    }
+
     #[test]
     fn the_release_day_is_the_first_possible_second() {
         assert_eq!(RULES_WRITTEN.to_string(), "2026-11-21T00:00:00Z");

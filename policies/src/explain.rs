@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use vouchsafe_attestation::snp::Product;
 
 use crate::{
-    CollateralRules, Forbid, GuestPolicyRules, Listed, Need, Policy, SnpRules, TcbFloor, TdAttributeRules, TdxRules,
+    CollateralRules, CurrentFloor, Forbid, GuestPolicyRules, Listed, Need, Policy, SnpRules, TcbFloor,
+    TdAttributeRules, TdxRules,
 };
 
 impl Policy {
@@ -90,12 +91,13 @@ impl Rows {
         self.add("platform alias_check", need(snp.platform.alias_check));
         self.add("platform ciphertext_hiding", need(snp.platform.ciphertext_hiding));
         for product in PRODUCTS {
-            if let Some(floor) = snp.tcb(product).filter(|_| snp.products.contains(&product)) {
-                self.add(&format!("floor {product}"), tcb(floor));
+            let accepted = snp.tcb(product).filter(|_| snp.products.contains(&product));
+            if let Some(CurrentFloor { written, floor }) = accepted {
+                self.add(&format!("floor {product}"), format!("{written}; {}", tcb(floor, &written.source)));
             }
         }
         for rule in &snp.announced {
-            let (from, floor) = (&rule.from, tcb(&rule.floor));
+            let (from, floor) = (&rule.from, tcb(&rule.floor, &rule.from.source));
             self.add(&format!("announced {}", rule.product), format!("from {} on ({}); {floor}", from.at, from.source));
         }
         self.add("revocation list", format!("at most {} days old", snp.crl.max_age_days));
@@ -156,7 +158,7 @@ impl Rows {
             self.listed("tdx advisories, grace", &grace.advisories, String::clone);
         }
         self.listed("tdx advisories accepted", &level.advisories_accepted, String::clone);
-        self.add("tdx evaluation number", format!("{} or higher", level.min_evaluation_number));
+        self.add("tdx evaluation number", format!("{} or higher; {}", level.min_evaluation_number, level.written));
         for rule in &level.announced {
             let (number, from) = (rule.min_evaluation_number, &rule.from);
             let demand = format!("{number} or higher from {} on ({})", from.at, from.source);
@@ -219,12 +221,16 @@ const fn need(rule: Need) -> &'static str {
     }
 }
 
-fn tcb(floor: &TcbFloor) -> String {
+/// A CPU's source stands beside it where it is not that of its table.
+fn tcb(floor: &TcbFloor, source: &str) -> String {
     let mut text = floor.fmc.map(|f| format!("fmc {f:#04x}, ")).unwrap_or_default();
     text += &format!("bootloader {:#04x}, tee {:#04x}, snp {:#04x}", floor.bootloader, floor.tee, floor.snp);
     for cpu in &floor.microcode {
         let stepping = cpu.stepping.map_or_else(|| "*".to_owned(), |s| format!("{s:#x}"));
         text += &format!("; microcode {:#04x} on {:#x}/{:#x}/{stepping}", cpu.min, cpu.family, cpu.model);
+        if cpu.source != source {
+            text += &format!(" ({})", cpu.source);
+        }
     }
     text
 }

@@ -30,8 +30,10 @@ pub use listed::Listed;
 pub use policy::Policy;
 pub use raw::MAX_POLICY;
 pub use refusal::{Reason, Refusal};
-pub use rules::dates::Dated;
-pub use rules::snp::{AnnouncedFloor, CpuFloor, CrlRules, GuestPolicyRules, PlatformRules, SnpRules, TcbFloor};
+pub use rules::dates::{Dated, Written};
+pub use rules::snp::{
+    AnnouncedFloor, CpuFloor, CrlRules, CurrentFloor, GuestPolicyRules, PlatformRules, SnpRules, TcbFloor,
+};
 pub use rules::tdx::{
     AnnouncedEvaluation, CollateralRules, PckRules, StatusGrace, TdAttributeRules, TdxRules, TdxTcbRules,
 };

@@ -105,6 +105,8 @@ pub(crate) struct RawAnnouncedFloor {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawFloor {
+    pub written: Option<String>,
+    pub source: Option<String>,
     pub fmc: Option<u8>,
     pub bootloader: Option<u8>,
     pub tee: Option<u8>,
@@ -119,6 +121,7 @@ pub(crate) struct RawMicrocode {
     pub model: u8,
     pub stepping: Option<u8>,
     pub min: u8,
+    pub source: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -192,7 +195,11 @@ pub(crate) fn layered(text: &str) -> Result<Layered, PolicyError> {
     // A policy states its mode itself: a base never chooses the trust root.
     merged.remove("mode");
     let mut reset = Vec::new();
+    let unsaid = unsaid(&over);
     overlay(&mut merged, over, "", base.name, &mut reset);
+    for (table, field) in unsaid {
+        drop_field(&mut merged, &table, field);
+    }
     let raw = Value::Table(merged).try_into().map_err(|e: toml::de::Error| invalid("", &e))?;
     Ok(Layered { raw, base: Some(base), reset })
 }
@@ -211,6 +218,34 @@ fn overlay(under: &mut Table, over: Table, at: &str, base: &str, reset: &mut Vec
             }
             (None, value) => {
                 under.insert(key, value);
+            }
+        }
+    }
+}
+
+/// Day and source that the policy does not say of floors which it re-sets: those of the base stand for the base's floors only.
+fn unsaid(over: &Table) -> Vec<(Vec<String>, &'static str)> {
+    const SNP: [&str; 5] = ["fmc", "bootloader", "tee", "snp", "microcode"];
+    let products =
+        ["Milan", "Genoa", "Turin"].map(|product| (["sev-snp", "tcb", product].as_slice().to_vec(), &SNP[..]));
+    let tdx = (vec!["tdx", "tcb"], &["min_tcb_evaluation_number"][..]);
+    let mut unsaid = Vec::new();
+    for (path, floors) in products.into_iter().chain([tdx]) {
+        let own = path.iter().try_fold(over, |table, key| table.get(*key)?.as_table());
+        let Some(own) = own.filter(|own| floors.iter().any(|floor| own.contains_key(*floor))) else { continue };
+        for field in ["written", "source"].into_iter().filter(|field| !own.contains_key(*field)) {
+            unsaid.push((path.iter().map(|key| (*key).to_owned()).collect(), field));
+        }
+    }
+    unsaid
+}
+
+fn drop_field(table: &mut Table, path: &[String], field: &str) {
+    match path {
+        [] => drop(table.remove(field)),
+        [key, rest @ ..] => {
+            if let Some(Value::Table(inner)) = table.get_mut(key) {
+                drop_field(inner, rest, field);
             }
         }
     }
@@ -281,6 +316,25 @@ mod tests {
         assert_eq!((genoa.snp, genoa.tee, genoa.microcode.unwrap().len()), (Some(0x1b), Some(0), 3));
         assert_eq!(layered.reset.len(), 2, "{:?}", layered.reset);
         assert!(layered.reset.iter().any(|r| r.contains("sev-snp.vmpl")), "{:?}", layered.reset);
+    }
+
+    #[test]
+    fn a_re_set_floor_has_its_own_day_and_source() {
+        let head = "mode = \"simulation\"\nextends = \"simulation\"\n";
+        let said = |lines: &str| {
+            let raw = layered(&format!("{head}{lines}\n")).unwrap().raw;
+            let (snp, tdx) = (raw.snp.unwrap().tcb.unwrap().genoa.unwrap(), raw.tdx.unwrap().tcb.unwrap());
+            [snp.written, snp.source, tdx.written, tdx.source].map(|field| field.is_some())
+        };
+        assert_eq!(said(""), [true; 4]);
+        for floor in ["bootloader = 1", "tee = 1", "snp = 1", "microcode = []", "fmc = 1"] {
+            assert_eq!(said(&format!("[sev-snp.tcb.Genoa]\n{floor}")), [false, false, true, true], "{floor}");
+        }
+        assert_eq!(said("[sev-snp.tcb.Genoa]\nsnp = 1\nsource = \"s\""), [false, true, true, true]);
+        assert_eq!(said("[sev-snp.tcb.Genoa]\nsource = \"s\""), [true; 4]);
+        assert_eq!(said("[tdx.tcb]\nmin_tcb_evaluation_number = 20"), [true, true, false, false]);
+        assert_eq!(said("[tdx]\ntcb.min_tcb_evaluation_number = 20\ntcb.written = \"w\""), [true, true, true, false]);
+        assert_eq!(said("[tdx.tcb]\nfmspc = \"any\""), [true; 4], "no floor");
     }
 
     #[test]

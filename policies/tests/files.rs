@@ -145,7 +145,7 @@ fn every_field_of_a_policy_is_mandatory() {
         "mr_td = [\"{digest}\"]\nrtmr0 = [\"{digest}\"]\nrtmr1 = [\"{digest}\"]\nrtmr2 = [\"{digest}\"]\nrtmr3 = \"any\"\n\
          config_digests = \"any\"\nplatforms = \"any\"\n"
     );
-    assert_eq!(every_line_is_mandatory(presets::HARDWARE_TDX_STRICT, "[tdx]\n", &tdx), 37);
+    assert_eq!(every_line_is_mandatory(presets::HARDWARE_TDX_STRICT, "[tdx]\n", &tdx), 39);
 }
 
 #[test]
@@ -201,7 +201,8 @@ fn a_policy_explains_all_that_it_demands() {
         &"01".repeat(48),
         "platforms: any",
         "guest debug: forbidden",
-        "microcode 0x54 on 0x19/0x11/*",
+        "floor Genoa: written 2026-11-21: AMD-SB-3019 (CVE-2024-56161",
+        "microcode 0x54 on 0x19/0x11/*;",
         "at most 400 days",
         "breast-cancer from version 7",
     ] {
@@ -226,7 +227,9 @@ fn the_explanation_is_the_same_for_people_and_programs() {
         "no bit outside 0x61ae7",
         "OutOfDate until 2027-03-01T00:00:00Z (ticket 42)",
         "20 or higher from 2027-02-01T00:00:00Z on (recovery)",
-        "19 or higher",
+        "19 or higher\n",
+        "written 2026-11-21: Intel's collateral issued 2026-06-29",
+        "written 2026-11-21: AMD-SB-3019",
         "microcode 0x54 on 0x19/0x11/*",
     ] {
         assert!(table.contains(part), "{part} is not in\n{table}");

@@ -195,6 +195,56 @@ fn announced_floors_are_whole_or_refused() {
     }
 }
 
+#[test]
+fn a_floor_without_day_or_source_is_refused_by_field() {
+    let (snp, tdx) = (complete(), complete_tdx(simulated()));
+    let (written, source) = ("written = \"2026-11-21\"\n", "source = \"AMD-SB-0000\"\n");
+    let floors = [
+        (&snp, "sev-snp.tcb.Genoa", "snp = 0x18\n"),
+        (
+            &snp,
+            "sev-snp.tcb.Turin",
+            "fmc = 1\nbootloader = 1\ntee = 1\nsnp = 4\nmicrocode = [{ family = 26, model = 2, min = 1 }]\n",
+        ),
+        (&tdx, "tdx.tcb", "min_tcb_evaluation_number = 20\n"),
+    ];
+    for (text, table, floor) in floors {
+        let with = |lines: &str| format!("{text}[{table}]\n{floor}{lines}");
+        Policy::parse(&with(&format!("{written}{source}")), &read).unwrap();
+        for (lines, code, field) in [
+            (written.to_owned(), "POLICY_INCOMPLETE", "source"),
+            (source.to_owned(), "POLICY_INCOMPLETE", "written"),
+            (format!("{written}source = \"\"\n"), "POLICY_INVALID", "source"),
+            (format!("{written}source = \"{}\"\n", "s".repeat(201)), "POLICY_INVALID", "source"),
+            (format!("{source}written = \"2026-11-21T00:00:00Z\"\n"), "POLICY_INVALID", "written"),
+            (format!("{source}written = \"2026-02-30\"\n"), "POLICY_INVALID", "written"),
+        ] {
+            let error = refused(&with(&lines));
+            let said = error.to_string();
+            assert_eq!(error.code(), code, "{said}\n{lines}");
+            assert!(said.contains(&format!("{table}.{field}")), "{said}");
+            // The other one is there.
+            let other = if field == "source" { "written" } else { "source" };
+            assert!(!said.contains(&format!("{table}.{other}")), "{said}");
+        }
+        let said = refused(&with("")).to_string();
+        assert!(said.contains(&format!("complete: {table}.written, {table}.source missing")), "{said}");
+    }
+    // An entry may have a source of its own, and nothing else of its own.
+    let cpu = |more: &str| {
+        format!(
+            "{snp}[sev-snp.tcb.Genoa]\n{written}{source}microcode = [{{ family = 25, model = 17, min = 1, {more} }}]\n"
+        )
+    };
+    let policy = Policy::parse(&cpu("source = \"ticket 7\""), &read).unwrap();
+    let table = policy.explain_table();
+    assert!(table.contains("written 2026-11-21: AMD-SB-0000\n"), "{table}");
+    assert!(table.contains("microcode 0x01 on 0x19/0x11/* (ticket 7)\n"), "{table}");
+    for more in ["source = \" \"", "written = \"2026-11-21\""] {
+        assert_eq!(refused(&cpu(more)).code(), "POLICY_INVALID", "{more}");
+    }
+}
+
 /// The page that explains the format names every reason, every field of the bases, and shows dates that are read.
 #[test]
 fn the_page_about_policies_is_whole() {

@@ -71,7 +71,11 @@ fn an_older_assessment_is_below_the_floor() {
         judged(row.verify(&collateral, &policy, now).unwrap(), &policy, &row.expected())
     };
     assert_eq!(appraised(""), BTreeSet::from(["TCB_EVALUATION_BELOW_FLOOR"]));
-    assert_eq!(appraised("tcb.min_tcb_evaluation_number = 18"), BTreeSet::new(), "control");
+    assert_eq!(
+        appraised("tcb.min_tcb_evaluation_number = 18\ntcb.written = \"2026-03-01\"\ntcb.source = \"own\""),
+        BTreeSet::new(),
+        "control"
+    );
 }
 
 /// The newest bundle at hand: Intel's assessment 20 of October 2026.
@@ -81,7 +85,9 @@ fn a_newer_assessment_passes_and_may_be_demanded() {
     let row = named(&dir, "0c699dd4");
     let (collateral, now) = bundle(&dir.join("tdx/dcap-qvl/tdx_quote_td15ex_collateral.json"));
     for (floor, wanted) in [(19, &[][..]), (20, &[]), (21, &["TCB_EVALUATION_BELOW_FLOOR"])] {
-        let policy = row.policy(&format!("tcb.min_tcb_evaluation_number = {floor}"));
+        let policy = row.policy(&format!(
+            "[tdx.tcb]\nmin_tcb_evaluation_number = {floor}\nwritten = \"2026-03-01\"\nsource = \"own\""
+        ));
         let mut got = judged(row.verify(&collateral, &policy, now).unwrap(), &policy, &row.expected());
         assert!(got.remove("MR_CONFIG_ID_SHAPE"));
         assert_eq!(got, wanted.iter().copied().collect(), "floor {floor}");

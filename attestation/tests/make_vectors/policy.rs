@@ -117,7 +117,7 @@ fn which(cases: &mut Cases) {
         edited(&hex::encode(sim().chip), &"c2".repeat(64)),
     );
     one("product", "The policy takes Turin only.", "PRODUCT_NOT_ALLOWED", {
-        let turin = "[sev-snp.tcb.Turin]\nfmc = 1\nbootloader = 1\ntee = 1\nsnp = 4\nmicrocode = [{ family = 0x1a, model = 2, min = 0x47 }]\n\n[[models]]";
+        let turin = "[sev-snp.tcb.Turin]\nwritten = \"2026-06-01\"\nsource = \"a vector\"\nfmc = 1\nbootloader = 1\ntee = 1\nsnp = 4\nmicrocode = [{ family = 0x1a, model = 2, min = 0x47 }]\n\n[[models]]";
         let text = snp(root()).replacen("[sev-snp]\n", "[sev-snp]\nproducts = [\"Turin\"]\n", 1).replacen(
             "[[models]]",
             turin,
@@ -229,10 +229,18 @@ fn guest(cases: &mut Cases) {
         report(|r| r[0x3f] += 1),
     );
     one(
+        "tcb-inconsistent",
+        "The committed microcode is newer than the running one, and the policy allows provisional firmware.",
+        "TCB_INCONSISTENT",
+        both(report(|r| r[0x1e7] += 1), rule("provisional_firmware = \"allowed\"")),
+    );
+    one(
         "cpu-model",
         "The microcode floors do not know this model of Genoa.",
         "CPU_MODEL_NOT_LISTED",
-        table("[sev-snp.tcb.Genoa]\nmicrocode = [{ family = 0x19, model = 0xa0, min = 0x19 }]"),
+        table(
+            "[sev-snp.tcb.Genoa]\nwritten = \"2026-06-01\"\nsource = \"a vector\"\nmicrocode = [{ family = 0x19, model = 0xa0, min = 0x19 }]",
+        ),
     );
     cases.case("policy-migration-agent", "The guest may be migrated, and a migration agent is bound.", agent, bound);
 }
@@ -271,9 +279,13 @@ fn floors(cases: &mut Cases) {
     one(
         "boot-loader",
         "The boot loader is one below the policy's floor.",
-        table("[sev-snp.tcb.Genoa]\nbootloader = 11"),
+        table("[sev-snp.tcb.Genoa]\nwritten = \"2026-06-01\"\nsource = \"a vector\"\nbootloader = 11"),
     );
-    one("tee", "The TEE version is one below the policy's floor.", table("[sev-snp.tcb.Genoa]\ntee = 1"));
+    one(
+        "tee",
+        "The TEE version is one below the policy's floor.",
+        table("[sev-snp.tcb.Genoa]\nwritten = \"2026-06-01\"\nsource = \"a vector\"\ntee = 1"),
+    );
     let announced = |from: &str| {
         table(&format!(
             "[[sev-snp.tcb.announced]]\nproduct = \"Genoa\"\nfrom = \"{from}\"\nsource = \"a vector\"\nsnp = 0x1a"
@@ -292,7 +304,7 @@ fn floors(cases: &mut Cases) {
         announced("2026-06-02T00:00:00Z"),
     );
     cases.case("accepted-at-the-floor", "Nothing: every version is exactly at its floor.", appraised(), table(
-        "[sev-snp.tcb.Genoa]\nbootloader = 10\nsnp = 0x19\nmicrocode = [{ family = 0x19, model = 0x11, min = 0xd4 }]",
+        "[sev-snp.tcb.Genoa]\nwritten = \"2026-06-01\"\nsource = \"a vector\"\nbootloader = 10\nsnp = 0x19\nmicrocode = [{ family = 0x19, model = 0x11, min = 0xd4 }]",
     ));
 }
 
@@ -375,6 +387,18 @@ fn files(cases: &mut Cases) {
         ),
     );
     one("unknown-field", "A field is misspelt.", "POLICY_INVALID", edited("measurements =", "measurement ="));
+    one(
+        "floor-without-source",
+        "A floor is re-set, and its source is still the base's.",
+        "POLICY_INCOMPLETE",
+        table("[sev-snp.tcb.Genoa]\nwritten = \"2026-06-01\"\nsnp = 0x18"),
+    );
+    one(
+        "floor-date",
+        "A floor was written on a day that does not exist.",
+        "POLICY_INVALID",
+        table("[sev-snp.tcb.Genoa]\nwritten = \"2026-02-30\"\nsource = \"a vector\"\nsnp = 0x18"),
+    );
     one("duplicate-field", "A field is written twice.", "POLICY_INVALID", rule("vmpl = [0]\nvmpl = [0, 1]"));
     one(
         "no-measurements",
@@ -415,7 +439,9 @@ fn files(cases: &mut Cases) {
         "floor-without-model",
         "A microcode floor does not say for which model.",
         "POLICY_INVALID",
-        table("[sev-snp.tcb.Genoa]\nmicrocode = [{ family = 0x19, min = 0x54 }]"),
+        table(
+            "[sev-snp.tcb.Genoa]\nwritten = \"2026-06-01\"\nsource = \"a vector\"\nmicrocode = [{ family = 0x19, min = 0x54 }]",
+        ),
     );
     one(
         "product-without-floor",

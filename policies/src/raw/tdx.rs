@@ -53,6 +53,8 @@ pub(crate) struct RawPck {
 pub(crate) struct RawTdxTcb {
     pub statuses: Option<Vec<String>>,
     pub min_tcb_evaluation_number: Option<u32>,
+    pub written: Option<String>,
+    pub source: Option<String>,
     pub advisories_accepted: Option<Listed<String>>,
     pub fmspc: Option<Listed<String>>,
     pub pce_id: Option<Listed<String>>,

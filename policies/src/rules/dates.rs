@@ -1,9 +1,11 @@
-//! Turns the dates of a policy into times: what is announced from a day on, what is tolerated until one.
+//! Turns the dates of a policy into times: when a floor was written, what is announced from a day on, what is tolerated until one.
 //! It reads no clock: the day is the relying party's time of the verification.
+
+use core::fmt;
 
 use vouchsafe_attestation::UnixTime;
 
-use crate::PolicyError;
+use crate::{PolicyError, rules::words::Missing};
 
 const DAY: u64 = 86_400;
 /// 2024-01-01T00:00:00Z: no rule of this format is older.
@@ -23,6 +25,31 @@ pub struct Dated {
     /// Where that is written: a bulletin, an address, a ticket.
     pub source: String,
 }
+
+/// When floors in force were written, and on whose word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The first second of that day.
+    pub day: UnixTime,
+    /// Where they come from: a bulletin, an address, a ticket.
+    pub source: String,
+}
+
+impl fmt::Display for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "written {}: {}", day(self.day), self.source)
+    }
+}
+
+/// `YYYY-MM-DD`.
+fn day(at: UnixTime) -> String {
+    at.to_string().chars().take(DATE.len()).collect()
+}
+
+const DATE: &str = "YYYY-MM-DD";
+/// Longest source of a floor in force, and of a dated rule.
+const MAX_FLOOR_SOURCE: usize = 200;
+const MAX_DATED_SOURCE: usize = 256;
 
 /// Where a time stands relative to a dated rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,11 +80,44 @@ pub(crate) fn dated(at: Option<String>, source: Option<String>, field: &str, wor
     })?;
     let source = source
         .ok_or_else(|| PolicyError::invalid(format!("`{field}.source` is missing: say who announced the date")))?;
+    Ok(Dated { at, source: printable(source, field, MAX_DATED_SOURCE)? })
+}
+
+/// Reads the day and the source of the floors in `field`; both are mandatory.
+pub(crate) fn written(
+    day: Option<String>,
+    source: Option<String>,
+    field: &str,
+    missing: &mut Missing,
+) -> Result<Written, PolicyError> {
+    let day = match missing.take(day, &format!("{field}.written")) {
+        None => EARLIEST,
+        Some(day) => date(&day)
+            .ok_or_else(|| PolicyError::invalid(format!("`{field}.written` is not {DATE} between 2024 and 2099")))?,
+    };
+    let source = match missing.take(source, &format!("{field}.source")) {
+        None => String::new(),
+        Some(source) => floor_source(source, field)?,
+    };
+    Ok(Written { day, source })
+}
+
+fn date(text: &str) -> Option<UnixTime> {
+    let day = UnixTime::parse_rfc3339(&format!("{text}T00:00:00Z")).ok()?;
+    (text.len() == DATE.len() && (EARLIEST..LATEST).contains(&day)).then_some(day)
+}
+
+/// Reads where a floor comes from.
+pub(crate) fn floor_source(source: String, field: &str) -> Result<String, PolicyError> {
+    printable(source, field, MAX_FLOOR_SOURCE)
+}
+
+fn printable(source: String, field: &str, most: usize) -> Result<String, PolicyError> {
     let printable = source.chars().all(|c| c.is_ascii_graphic() || c == ' ') && !source.trim().is_empty();
-    if !printable || source.len() > 256 {
-        return Err(PolicyError::invalid(format!("`{field}.source` is not 1 to 256 printable ASCII characters")));
+    if !printable || source.len() > most {
+        return Err(PolicyError::invalid(format!("`{field}.source` is not 1 to {most} printable ASCII characters")));
     }
-    Ok(Dated { at, source })
+    Ok(source)
 }
 
 /// At most [`MAX_ANNOUNCED`] entries.
@@ -81,5 +141,28 @@ mod tests {
         assert_eq!(dated.phase(UnixTime(1_799_999_999)), Phase::Before(1));
         assert_eq!(dated.phase(UnixTime(1_800_000_000)), Phase::Reached);
         assert_eq!(dated.phase(UnixTime(1_800_000_001)), Phase::Reached);
+    }
+
+    #[test]
+    fn a_day_is_a_date_and_nothing_else() {
+        let mut missing = Missing::default();
+        let mut read = |day: Option<&str>, source: Option<&str>| {
+            written(day.map(str::to_owned), source.map(str::to_owned), "t", &mut missing)
+        };
+        let good = read(Some("2026-11-21"), Some(&"s".repeat(200))).unwrap();
+        assert_eq!(good.day, UnixTime(1_795_219_200));
+        assert!(good.to_string().starts_with("written 2026-11-21: sss"), "{good}");
+        for day in
+            ["", "2026-11", "2026-11-31", "2026-11-21T00:00:00Z", "2026-1-21", "2023-12-31", "2100-01-01", "today"]
+        {
+            let error = read(Some(day), Some("s")).unwrap_err();
+            assert!(error.code() == "POLICY_INVALID" && error.to_string().contains("`t.written`"), "{day}: {error}");
+        }
+        for source in ["", "  ", "a\nb", "\u{e4}", &"s".repeat(201)] {
+            let error = read(Some("2026-11-21"), Some(source)).unwrap_err();
+            assert!(error.code() == "POLICY_INVALID" && error.to_string().contains("`t.source`"), "{error}");
+        }
+        read(None, None).unwrap();
+        assert_eq!(missing.0, ["t.written", "t.source"]);
     }
 }

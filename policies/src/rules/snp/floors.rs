@@ -8,7 +8,7 @@ use crate::{
     PolicyError,
     raw::{RawAnnouncedFloor, RawFloor, RawMicrocode, RawTcb},
     rules::{
-        dates::{Dated, capped, dated},
+        dates::{Dated, Written, capped, dated, floor_source, written},
         words::Missing,
     },
 };
@@ -29,7 +29,7 @@ pub struct TcbFloor {
 }
 
 /// Lowest accepted microcode of one CPU.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CpuFloor {
     /// Combined CPUID family.
     pub family: u8,
@@ -39,6 +39,17 @@ pub struct CpuFloor {
     pub stepping: Option<u8>,
     /// The floor.
     pub min: u8,
+    /// Where it comes from: its own source, or that of its table.
+    pub source: String,
+}
+
+/// A floor in force.
+#[derive(Clone, Debug)]
+pub struct CurrentFloor {
+    /// When it was written, and on whose word.
+    pub written: Written,
+    /// The floor.
+    pub floor: TcbFloor,
 }
 
 /// A floor that holds from a day on; before it, evidence below is accepted with a warning.
@@ -65,9 +76,9 @@ pub(crate) fn floors(raw: RawTcb, products: &[Product], missing: &mut Missing) -
 }
 
 /// Floors of Milan, Genoa, Turin, and those to come.
-type Floors = ([Option<TcbFloor>; 3], Vec<AnnouncedFloor>);
+type Floors = ([Option<CurrentFloor>; 3], Vec<AnnouncedFloor>);
 
-fn floor(raw: RawFloor, product: Product, name: &str, missing: &mut Missing) -> Result<TcbFloor, PolicyError> {
+fn floor(raw: RawFloor, product: Product, name: &str, missing: &mut Missing) -> Result<CurrentFloor, PolicyError> {
     let at = |field: &str| format!("sev-snp.tcb.{name}.{field}");
     if product == Product::Turin && raw.fmc.is_none() {
         missing.name(&at("fmc"));
@@ -77,13 +88,16 @@ fn floor(raw: RawFloor, product: Product, name: &str, missing: &mut Missing) -> 
     if entries.as_ref().is_some_and(Vec::is_empty) {
         return Err(PolicyError::invalid(format!("`{}` names no CPU: no machine could ever pass", at("microcode"))));
     }
-    Ok(TcbFloor {
+    let floor = TcbFloor {
         fmc: raw.fmc,
         bootloader: missing.take(raw.bootloader, &at("bootloader")).unwrap_or(u8::MAX),
         tee: missing.take(raw.tee, &at("tee")).unwrap_or(u8::MAX),
         snp: missing.take(raw.snp, &at("snp")).unwrap_or(u8::MAX),
-        microcode: microcode(entries.unwrap_or_default(), &at("microcode"))?,
-    })
+        microcode: Vec::new(),
+    };
+    let written = written(raw.written, raw.source, &format!("sev-snp.tcb.{name}"), missing)?;
+    let microcode = microcode(entries.unwrap_or_default(), &at("microcode"), &written.source)?;
+    Ok(CurrentFloor { written, floor: TcbFloor { microcode, ..floor } })
 }
 
 fn announced(raw: RawAnnouncedFloor) -> Result<AnnouncedFloor, PolicyError> {
@@ -104,7 +118,7 @@ fn announced(raw: RawAnnouncedFloor) -> Result<AnnouncedFloor, PolicyError> {
         bootloader: raw.bootloader.unwrap_or(0),
         tee: raw.tee.unwrap_or(0),
         snp: raw.snp.unwrap_or(0),
-        microcode: microcode(entries, &format!("{FIELD}.microcode"))?,
+        microcode: microcode(entries, &format!("{FIELD}.microcode"), &from.source)?,
     };
     Ok(AnnouncedFloor { product, from, floor })
 }
@@ -116,10 +130,12 @@ fn only_turin(product: Product, fmc: Option<u8>, field: &str) -> Result<(), Poli
     Ok(())
 }
 
-fn microcode(raw: Vec<RawMicrocode>, field: &str) -> Result<Vec<CpuFloor>, PolicyError> {
+/// An entry without a source of its own has that of its table.
+fn microcode(raw: Vec<RawMicrocode>, field: &str, source: &str) -> Result<Vec<CpuFloor>, PolicyError> {
     let mut list: Vec<CpuFloor> = Vec::new();
     for raw in raw {
-        let entry = CpuFloor { family: raw.family, model: raw.model, stepping: raw.stepping, min: raw.min };
+        let source = raw.source.map_or_else(|| Ok(source.to_owned()), |own| floor_source(own, field))?;
+        let entry = CpuFloor { family: raw.family, model: raw.model, stepping: raw.stepping, min: raw.min, source };
         let same = |e: &CpuFloor| (e.family, e.model, e.stepping) == (entry.family, entry.model, entry.stepping);
         if list.iter().any(same) {
             return Err(PolicyError::invalid(format!("`{field}` names one CPU twice")));

@@ -8,7 +8,7 @@ mod platform;
 mod tcb;
 
 pub use crl::CrlRules;
-pub use floors::{AnnouncedFloor, CpuFloor, TcbFloor};
+pub use floors::{AnnouncedFloor, CpuFloor, CurrentFloor, TcbFloor};
 
 use vouchsafe_attestation::{
     Mode, UnixTime,
@@ -31,6 +31,7 @@ pub(crate) fn judge(table: &mut Table, facts: &SnpFacts, rules: &SnpRules, at: U
     tcb::floors(table, facts, rules);
     tcb::announced(table, facts, rules, at);
     tcb::firmware(table, facts, rules);
+    tcb::consistent(table, &facts.report);
     platform::revocation(table, facts, rules, at);
 }
 
@@ -51,7 +52,7 @@ pub struct SnpRules {
     pub vmpl: Vec<u32>,
     /// Cloud providers whose key (VLEK) may stand for the chip's own.
     pub csp: Listed<String>,
-    /// Whether CURRENT may be newer than COMMITTED.
+    /// Whether CURRENT may be newer than COMMITTED. The reverse never may.
     pub provisional_firmware: Forbid,
     /// Bits that both mitigation vectors must have.
     pub mitigations: u64,
@@ -62,7 +63,7 @@ pub struct SnpRules {
     /// How fresh revocation lists must be: the table `[crl]`.
     pub crl: CrlRules,
     /// Floors of Milan, Genoa, Turin, present for every accepted product.
-    pub(crate) tcb: [Option<TcbFloor>; 3],
+    pub(crate) tcb: [Option<CurrentFloor>; 3],
     /// Floors to come.
     pub announced: Vec<AnnouncedFloor>,
 }
@@ -115,7 +116,7 @@ pub(crate) const fn slot(product: Product) -> usize {
 impl SnpRules {
     /// The floors for `product`, if the policy has any.
     #[must_use]
-    pub fn tcb(&self, product: Product) -> Option<&TcbFloor> {
+    pub fn tcb(&self, product: Product) -> Option<&CurrentFloor> {
         self.tcb[slot(product)].as_ref()
     }
 

@@ -6,22 +6,22 @@ use vouchsafe_attestation::{
     snp::{Cpuid, Report, SnpFacts, Tcb},
 };
 
-use super::{SnpRules, TcbFloor};
+use super::{CpuFloor, CurrentFloor, SnpRules, TcbFloor};
 use crate::{
     Check, Forbid,
-    rules::dates::{Phase, days},
+    rules::dates::{Phase, Written, days},
     table::{Prover, Table},
 };
 
 /// The lowest microcode for this CPU: its own stepping's entry, else its model's.
 /// A report of version 2 names no CPU; then the highest floor of the product counts.
-fn microcode(floor: &TcbFloor, cpu: Option<Cpuid>) -> Option<u8> {
+fn microcode(floor: &TcbFloor, cpu: Option<Cpuid>) -> Option<&CpuFloor> {
     let Some(cpu) = cpu else {
-        return floor.microcode.iter().map(|entry| entry.min).max();
+        return floor.microcode.iter().max_by_key(|entry| entry.min);
     };
     let of = |stepping| {
-        let same = move |e: &&crate::CpuFloor| (e.family, e.model, e.stepping) == (cpu.family, cpu.model, stepping);
-        floor.microcode.iter().find(same).map(|entry| entry.min)
+        let same = move |e: &&CpuFloor| (e.family, e.model, e.stepping) == (cpu.family, cpu.model, stepping);
+        floor.microcode.iter().find(same)
     };
     of(Some(cpu.stepping)).or_else(|| of(None))
 }
@@ -29,7 +29,7 @@ fn microcode(floor: &TcbFloor, cpu: Option<Cpuid>) -> Option<u8> {
 /// COMMITTED (offset 0x1E0), LAUNCH (0x1F0) and REPORTED (0x180) TCB against the product's floor.
 pub(crate) fn floors(table: &mut Table, facts: &SnpFacts, rules: &SnpRules) {
     // Without a floor the product is not accepted either, and that rule says so.
-    let Some(floor) = rules.tcb(facts.product) else { return };
+    let Some(CurrentFloor { written, floor }) = rules.tcb(facts.product) else { return };
     let report = &facts.report;
     let lowest = microcode(floor, report.cpuid);
     match (lowest, report.cpuid) {
@@ -52,7 +52,8 @@ pub(crate) fn floors(table: &mut Table, facts: &SnpFacts, rules: &SnpRules) {
             table.accept(Check::Tcb, Prover::Processor, format!("{name}: {tcb}"));
         } else {
             let (wanted, found) = words(&below);
-            table.refuse(Check::Tcb, Prover::Processor, format!("{name}: {wanted}"), format!("{name}: {found}"));
+            let by = Written { source: sources(&below, &written.source, lowest), ..*written };
+            table.refuse(Check::Tcb, Prover::Processor, format!("{name}: {wanted} ({by})"), format!("{name}: {found}"));
         }
     }
 }
@@ -70,17 +71,18 @@ pub(crate) fn announced(table: &mut Table, facts: &SnpFacts, rules: &SnpRules, a
                 continue;
             }
             let (wanted, found) = words(&below);
+            let source = sources(&below, &from.source, lowest);
             match from.phase(at) {
                 Phase::Before(left) => {
                     let left = days(left);
                     let note = format!(
-                        "{left} left: from {} on this machine is refused, its {name} TCB needs {wanted} and has {found} ({})",
-                        from.at, from.source
+                        "{left} left: from {} on this machine is refused, its {name} TCB needs {wanted} and has {found} ({source})",
+                        from.at
                     );
                     table.warn(Check::TcbAnnounced, Prover::Processor, format!("{name}: {found}; {left} left"), note);
                 }
                 Phase::Reached => {
-                    let wanted = format!("{name}: {wanted} from {} on ({})", from.at, from.source);
+                    let wanted = format!("{name}: {wanted} from {} on ({source})", from.at);
                     table.refuse(Check::TcbAnnounced, Prover::Processor, wanted, format!("{name}: {found}"));
                 }
             }
@@ -99,14 +101,26 @@ fn words(below: &[(&'static str, u8, u8)]) -> (String, String) {
     (wanted.join(", "), found.join(", "))
 }
 
+/// Where the floors of these parts come from: the table's source, and the microcode's where that is another.
+fn sources(below: &[(&'static str, u8, u8)], table: &str, microcode: Option<&CpuFloor>) -> String {
+    let own = microcode.filter(|_| below.iter().any(|(part, ..)| *part == MICROCODE));
+    match own.map(|entry| entry.source.as_str()) {
+        Some(own) if own == table || below.len() == 1 => own.to_owned(),
+        Some(own) => format!("{table}; {MICROCODE}: {own}"),
+        None => table.to_owned(),
+    }
+}
+
+const MICROCODE: &str = "microcode";
+
 /// Every part below its floor: name, floor, found.
-fn below(tcb: &Tcb, floor: &TcbFloor, microcode: Option<u8>) -> Vec<(&'static str, u8, u8)> {
+fn below(tcb: &Tcb, floor: &TcbFloor, microcode: Option<&CpuFloor>) -> Vec<(&'static str, u8, u8)> {
     let parts = [
         ("fmc", floor.fmc, tcb.fmc.unwrap_or(0)),
         ("bootloader", Some(floor.bootloader), tcb.bootloader),
         ("tee", Some(floor.tee), tcb.tee),
         ("snp", Some(floor.snp), tcb.snp),
-        ("microcode", microcode, tcb.microcode),
+        (MICROCODE, microcode.map(|entry| entry.min), tcb.microcode),
     ];
     parts
         .into_iter()
@@ -114,24 +128,20 @@ fn below(tcb: &Tcb, floor: &TcbFloor, microcode: Option<u8>) -> Vec<(&'static st
         .collect()
 }
 
-/// CURRENT against COMMITTED, for versions and for the TCB, and the mitigation vectors as bit masks.
+/// Whether CURRENT is newer than COMMITTED in any part, and the mitigation vectors as bit masks.
 pub(crate) fn firmware(table: &mut Table, facts: &SnpFacts, rules: &SnpRules) {
     let report = &facts.report;
-    let same = report.current == report.committed && report.current_tcb == report.committed_tcb;
-    let found = format!(
-        "running {} ({}), committed {} ({})",
-        report.current, report.current_tcb, report.committed, report.committed_tcb
-    );
-    match (same, rules.provisional_firmware) {
-        (true, _) => {
+    let newer = report.current > report.committed || exceeds(&report.current_tcb, &report.committed_tcb);
+    match (newer, rules.provisional_firmware) {
+        (false, _) => {
             table.accept(Check::Provisional, Prover::Processor, format!("{} runs and is committed", report.current))
         }
-        (false, Forbid::Forbidden) => {
-            table.refuse(Check::Provisional, Prover::Processor, "the running firmware is committed", found);
+        (true, Forbid::Forbidden) => {
+            table.refuse(Check::Provisional, Prover::Processor, "the running firmware is committed", pair(report));
         }
-        (false, Forbid::Allowed) => {
+        (true, Forbid::Allowed) => {
             let note = "the firmware is not committed and the policy allows that (`sev-snp.provisional_firmware`)";
-            table.allow(Check::Provisional, Prover::Processor, found, note);
+            table.allow(Check::Provisional, Prover::Processor, pair(report), note);
         }
     }
     // Reports before version 5 have no vectors: no bit is proven.
@@ -144,4 +154,30 @@ pub(crate) fn firmware(table: &mut Table, facts: &SnpFacts, rules: &SnpRules) {
         let wanted = format!("the bits {:#x} in both vectors", rules.mitigations);
         table.refuse(Check::Mitigation, Prover::Processor, wanted, found);
     }
+}
+
+/// COMMITTED is never above CURRENT (AMD 56860): a report that says so is none of working firmware. No policy allows it.
+pub(crate) fn consistent(table: &mut Table, report: &Report) {
+    if report.committed > report.current || exceeds(&report.committed_tcb, &report.current_tcb) {
+        let wanted = "nothing committed above what runs";
+        table.refuse(Check::TcbInconsistent, Prover::Processor, wanted, pair(report));
+    } else {
+        table.accept(Check::TcbInconsistent, Prover::Processor, "nothing committed above what runs");
+    }
+}
+
+/// Whether any part of `one` is above the same part of `other`.
+fn exceeds(one: &Tcb, other: &Tcb) -> bool {
+    one.fmc > other.fmc
+        || one.bootloader > other.bootloader
+        || one.tee > other.tee
+        || one.snp > other.snp
+        || one.microcode > other.microcode
+}
+
+fn pair(report: &Report) -> String {
+    format!(
+        "running {} ({}), committed {} ({})",
+        report.current, report.current_tcb, report.committed, report.committed_tcb
+    )
 }

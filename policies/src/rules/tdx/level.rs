@@ -111,7 +111,8 @@ pub(super) fn evaluation(table: &mut Table, facts: &TdxFacts, rules: &TdxRules, 
     if number >= least {
         table.accept(Check::TcbEvaluation, Prover::Collateral, number.to_string());
     } else {
-        table.refuse(Check::TcbEvaluation, Prover::Collateral, format!("{least} or higher"), number.to_string());
+        let wanted = format!("{least} or higher ({})", rules.tcb.written);
+        table.refuse(Check::TcbEvaluation, Prover::Collateral, wanted, number.to_string());
     }
     for rule in &rules.tcb.announced {
         let (least, from) = (rule.min_evaluation_number, &rule.from);

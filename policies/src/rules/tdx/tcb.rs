@@ -7,7 +7,7 @@ use crate::{
     Listed, PolicyError,
     raw::tdx::{RawAnnouncedEvaluation, RawGrace, RawTdxTcb},
     rules::{
-        dates::{Dated, capped, dated},
+        dates::{Dated, Written, capped, dated, written},
         words::{Missing, hex_list},
     },
 };
@@ -19,6 +19,8 @@ pub struct TdxTcbRules {
     pub statuses: Vec<TcbStatus>,
     /// Lowest accepted evaluation number of TCB info and QE identity.
     pub min_evaluation_number: u32,
+    /// When that floor was written, and on whose word.
+    pub written: Written,
     /// Advisories that may be open.
     pub advisories_accepted: Listed<String>,
     /// Accepted processor families.
@@ -77,6 +79,7 @@ impl TdxTcbRules {
             min_evaluation_number: missing
                 .take(raw.min_tcb_evaluation_number, "tdx.tcb.min_tcb_evaluation_number")
                 .unwrap_or(u32::MAX),
+            written: written(raw.written, raw.source, "tdx.tcb", missing)?,
             advisories_accepted,
             fmspc,
             pce_id,

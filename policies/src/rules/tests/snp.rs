@@ -36,6 +36,12 @@ fn one_edit_gives_its_one_code() {
         ("TCB_BELOW_FLOOR", |f| f.report.launch_tcb.microcode = 0x53),
         ("FIRMWARE_PROVISIONAL", |f| f.report.current_tcb.microcode = 0x55),
         ("FIRMWARE_PROVISIONAL", |f| f.report.current.build += 1),
+        ("TCB_INCONSISTENT", |f| f.report.committed_tcb.microcode += 1),
+        ("TCB_INCONSISTENT", |f| f.report.committed_tcb.tee += 1),
+        ("TCB_INCONSISTENT", |f| f.report.committed.build += 1),
+        ("TCB_INCONSISTENT", |f| {
+            (f.report.committed.minor, f.report.current.build) = (f.report.current.minor + 1, 255)
+        }),
         ("CPU_MODEL_NOT_LISTED", |f| f.report.cpuid = Some(Cpuid { family: 0x19, model: 0x18, stepping: 1 })),
         ("CRL_TOO_OLD", |f| f.crl.this_update = UnixTime(NOW.0 - 400 * 86_400 - 1)),
         ("CRL_NUMBER_BELOW_FLOOR", |f| f.crl.number = 4),
@@ -51,8 +57,42 @@ fn one_edit_gives_its_one_code() {
 }
 
 #[test]
+fn more_committed_than_running_is_refused_whatever_the_policy_allows() {
+    let rules = with("provisional_firmware = \"allowed\"");
+    let of = |edit: fn(&mut Report)| {
+        let mut facts = snp_facts();
+        edit(&mut facts.report);
+        codes(&facts, &rules)
+    };
+    assert_eq!(of(|_| {}), [""; 0], "control: the same");
+    assert_eq!(of(|r| r.current.build += 1), [""; 0], "control: newer firmware runs");
+    assert_eq!(of(|r| r.current_tcb.microcode += 1), [""; 0], "control: newer microcode runs");
+    let parts: [fn(&mut Report); 8] = [
+        |r| r.committed.major += 1,
+        |r| r.committed.minor += 1,
+        |r| r.committed.build += 1,
+        |r| r.committed_tcb.fmc = Some(1),
+        |r| r.committed_tcb.bootloader += 1,
+        |r| r.committed_tcb.tee += 1,
+        |r| r.committed_tcb.snp += 1,
+        |r| r.committed_tcb.microcode += 1,
+    ];
+    for (at, part) in parts.into_iter().enumerate() {
+        assert_eq!(of(part), ["TCB_INCONSISTENT"], "part {at}");
+    }
+    let mixed: fn(&mut Report) =
+        |r| (r.current.build, r.committed_tcb.snp) = (r.current.build + 1, r.current_tcb.snp + 1);
+    assert_eq!(of(mixed), ["TCB_INCONSISTENT"], "a newer part makes up for nothing");
+    let mut facts = snp_facts();
+    mixed(&mut facts.report);
+    assert_eq!(codes(&facts, &super::parse(&snp_text())), ["FIRMWARE_PROVISIONAL", "TCB_INCONSISTENT"]);
+}
+
+#[test]
 fn a_floor_holds_for_each_of_three_tcbs_and_each_part() {
-    let rules = rules(|text| format!("{text}[sev-snp.tcb.Genoa]\nbootloader = 0x0a\ntee = 1\n"));
+    let rules = rules(|text| {
+        format!("{text}[sev-snp.tcb.Genoa]\nbootloader = 0x0a\ntee = 1\nwritten = \"2026-03-01\"\nsource = \"own\"\n")
+    });
     let mut facts = snp_facts();
     for tcb in [
         &mut facts.report.current_tcb,
@@ -71,6 +111,43 @@ fn a_floor_holds_for_each_of_three_tcbs_and_each_part() {
     for part in ["bootloader 0x09", "tee 0x00", "snp 0x16", "microcode 0x53"] {
         assert!(reason.actual.contains(part), "{reason:?}");
     }
+    assert!(reason.expected.ends_with("(written 2026-03-01: own)"), "{reason:?}");
+}
+
+#[test]
+fn a_floor_says_when_it_was_written_and_on_whose_word() {
+    let wanted = |rules: &Rules, tcb: Tcb| {
+        let mut facts = snp_facts();
+        (facts.product, facts.report.launch_tcb) = (Product::Turin, tcb);
+        facts.report.cpuid = Some(Cpuid { family: 0x1a, model: 0x11, stepping: 1 });
+        let turin = Tcb { fmc: Some(1), bootloader: 1, tee: 1, snp: 4, microcode: 0x47 };
+        let report = &mut facts.report;
+        (report.current_tcb, report.committed_tcb, report.reported_tcb) = (turin, turin, turin);
+        let reasons = judged(&facts, rules).reasons;
+        assert_eq!(reasons.len(), 1, "{reasons:?}");
+        reasons[0].expected.clone()
+    };
+    let least = Tcb { fmc: Some(1), bootloader: 1, tee: 1, snp: 4, microcode: 0x47 };
+    let base = with("products = [\"Turin\"]");
+    let microcode = wanted(&base, Tcb { microcode: 0x46, ..least });
+    assert!(microcode.contains("(written 2026-11-21: AMD-SB-7033 ") && microcode.contains("0x0B101047"), "{microcode}");
+    let snp = wanted(&base, Tcb { snp: 3, ..least });
+    assert!(snp.ends_with(
+        "(written 2026-11-21: the levels of a genuine report of February 2026, for lack of a published floor)"
+    ));
+    let both = wanted(&base, Tcb { snp: 3, microcode: 0x46, ..least });
+    assert!(both.contains("a genuine report") && both.contains("; microcode: AMD-SB-7033"), "{both}");
+    let announced = "[[sev-snp.tcb.announced]]\nproduct = \"Turin\"\nfrom = \"2026-02-01T00:00:00Z\"\nsource = \"bulletin\"\nsnp = 5\n\
+        microcode = [{ family = 0x1a, model = 0x11, min = 0x48, source = \"ticket\" }]\n";
+    let later =
+        rules(|text| format!("{}{announced}", text.replace("[sev-snp]\n", "[sev-snp]\nproducts = [\"Turin\"]\n")));
+    let mut facts = snp_facts();
+    facts.product = Product::Turin;
+    facts.report.cpuid = Some(Cpuid { family: 0x1a, model: 0x11, stepping: 1 });
+    let report = &mut facts.report;
+    (report.current_tcb, report.committed_tcb, report.reported_tcb, report.launch_tcb) = (least, least, least, least);
+    let reasons = judged(&facts, &later).reasons;
+    assert!(reasons[0].expected.ends_with("on (bulletin; microcode: ticket)"), "{reasons:?}");
 }
 
 #[test]
@@ -216,7 +293,7 @@ fn no_part_of_no_tcb_may_be_below_its_floor() {
     let turin = Tcb { fmc: Some(1), bootloader: 1, tee: 1, snp: 4, microcode: 0x47 };
     let rules = rules(|text| {
         let text = text.replace("[sev-snp]\n", "[sev-snp]\nprovisional_firmware = \"allowed\"\n");
-        format!("{text}[sev-snp.tcb.Genoa]\nbootloader = 0x0a\ntee = 2\n")
+        format!("{text}[sev-snp.tcb.Genoa]\nbootloader = 0x0a\ntee = 2\nwritten = \"2026-03-01\"\nsource = \"own\"\n")
     });
     let mut seen = 0;
     for (product, family, model, floor) in [(Product::Genoa, 0x19, 0x11, genoa), (Product::Turin, 0x1a, 0x02, turin)] {

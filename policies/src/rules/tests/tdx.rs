@@ -68,6 +68,16 @@ fn one_edit_gives_its_one_code() {
 }
 
 #[test]
+fn the_evaluation_floor_says_when_it_was_written_and_on_whose_word() {
+    let facts = TdxFacts { evaluation_number: 18, ..tdx_facts() };
+    let reasons = judged(&facts, &rules(|text| text)).reasons;
+    assert!(
+        reasons[0].expected.starts_with("19 or higher (written 2026-11-21: Intel's collateral issued "),
+        "{reasons:?}"
+    );
+}
+
+#[test]
 fn what_a_policy_demands_more_is_refused() {
     for (line, code) in [
         (format!("mr_seam = [\"{}\"]", "00".repeat(48)), "MR_SEAM_NOT_ALLOWED"),

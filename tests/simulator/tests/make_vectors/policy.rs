@@ -313,7 +313,7 @@ fn levels(cases: &mut Cases, machine: &Machine) {
         "evaluation-floor",
         "The policy knows a newer assessment than the collateral.",
         "TCB_EVALUATION_BELOW_FLOOR",
-        table(machine, "[tdx.tcb]\nmin_tcb_evaluation_number = 20"),
+        table(machine, "[tdx.tcb]\nwritten = \"2026-06-01\"\nsource = \"a vector\"\nmin_tcb_evaluation_number = 20"),
     );
     let announced = |from: &str| {
         table(
