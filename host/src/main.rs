@@ -85,7 +85,20 @@ enum Command {
     Faults(faults::Args),
 }
 
+/// Whoever reads the output may stop reading (`| head`): that is no defect of this program, and no reason for a panic's text.
+fn end_when_nobody_reads() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let text = panic.payload().downcast_ref::<String>().map_or("", String::as_str);
+        if text.starts_with("failed printing to stdout") {
+            std::process::exit(9);
+        }
+        report(panic);
+    }));
+}
+
 fn main() -> ExitCode {
+    end_when_nobody_reads();
     // Keys pass through this process: it leaves no core dump and cannot be read by a debugger of the same user.
     let _ = rustix::process::setrlimit(
         rustix::process::Resource::Core,

@@ -35,6 +35,20 @@ fn usage_errors_exit_1_whatever_the_parser_thinks() {
 }
 
 #[test]
+fn a_reader_that_went_away_is_no_panic() {
+    let mut child = Command::new(program("vouchsafe"))
+        .args(["faults", "--list"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(9));
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
 fn keys_packages_and_brokers() {
     let scene = Scene::new();
     scene.write("not.onnx", "not a model");

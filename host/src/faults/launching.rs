@@ -11,6 +11,7 @@ use super::{
     lab::{Heard, Lab},
     release::asked,
     session::{attest, metadata},
+    swapped,
     table::{Fault, Group, Played, Role, SNP, TDX, played},
     wire::Wire,
 };
@@ -52,6 +53,8 @@ pub const FAULTS: &[Fault] = &[
         "one key signs manifests and key bundles",
         two_roles,
     ),
+    Fault { tees: SNP, ..swapped("config-evil") },
+    Fault { tees: TDX, ..swapped("tdx-config-evil") },
     Fault { tees: SNP, ..changed("program-changed", "MEASUREMENT_NOT_ALLOWED") },
     Fault { tees: TDX, ..changed("tdx-program-changed", "MR_TD_NOT_ALLOWED") },
     played("blob-swapped", CONFIG, Role::Enclave, "BLOB_CHUNK", "the model's blob is another version's", blob_swapped),
@@ -100,6 +103,11 @@ const fn broker(name: &'static str, code: &'static str, what: &'static str, play
 
 const fn changed(name: &'static str, code: &'static str) -> Fault {
     played(name, Group::Claims, Role::Broker, code, "one byte more in the enclave's program", program_changed)
+}
+
+const fn swapped(name: &'static str) -> Fault {
+    const WHAT: &str = "the good configuration is bound, another one is handed to the enclave";
+    played(name, CONFIG, Role::Enclave, "CONFIG_DIGEST_MISMATCH", WHAT, swapped::play)
 }
 
 /// Launches with the operator's configuration, some words of it replaced.

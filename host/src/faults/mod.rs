@@ -11,6 +11,7 @@ mod print;
 mod release;
 mod session;
 mod snp;
+mod swapped;
 mod table;
 mod tdx;
 mod wire;

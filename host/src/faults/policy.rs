@@ -14,8 +14,10 @@ pub fn with_floors(policy: &str, tee: Tee) -> String {
 const SNP: &str = "
 # The fault lab: one step below any of these must be refused.
 [sev-snp.tcb.Genoa]
+written = \"2026-11-21\"
+source = \"the fault lab: the levels of the simulated processor\"
 bootloader = 0x0a
-tee = 0
+tee = 1
 snp = 0x19
 microcode = [ { family = 0x19, model = 0x11, min = 0x54 } ]
 

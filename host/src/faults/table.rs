@@ -1,5 +1,5 @@
 //! Turns the names of all faults into what is wrong, who must refuse and with which code: the one table of the lab.
-//! A name in it proves nothing; `run.rs` makes each fault happen and hears what is said.
+//! A name in it proves nothing; `play.rs` makes each fault happen and hears what is said.
 
 use vouchsafe_attestation::Tee;
 

@@ -146,9 +146,9 @@ pub const FAULTS: &[Fault] = &[
         framed!("REPORT_DATA_MISMATCH"),
     ),
     tdx(
-        "tdx-config-evil",
+        "tdx-local-config",
         Group::Configuration,
-        "the quote binds the good configuration, the TD's own report another one",
+        "the TD's own report names another configuration",
         &[(Boot, "CONFIG_DIGEST_MISMATCH")],
     ),
     tdx(

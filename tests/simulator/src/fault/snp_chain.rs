@@ -56,13 +56,9 @@ pub(super) const FAULTS: &[Named] = &[
         m.certify()
     }),
     snp("leaf-is-ask", "the ASK's certificate as the leaf", |m| {
-        let key = m.root.ask()?.spki()?;
-        leaf(m, |s| {
-            s.subject = Name::simulated("ASK-SIM");
-            s.issuer = Name::simulated("ARK-SIM");
-            s.serial = ASK_SERIAL.to_vec();
-            s.spki = key;
-        })
+        let [_, ask, _] = m.root.certificates()?;
+        m.leaf = ask;
+        Ok(())
     }),
     snp("leaf-amd-name", "a simulated leaf with the name of AMD's", |m| leaf(m, |s| s.subject = Name::amd("SEV-VCEK"))),
     snp("leaf-issuer-other", "another issuer is named", |m| leaf(m, |s| s.issuer = Name::simulated("ARK-SIM"))),

@@ -70,10 +70,16 @@ pub(super) const FAULTS: &[Named] = &[
     snp("tcb-reported-bootloader", "the reported boot loader is below the floor", |m| {
         reported(m, |t| t.bootloader -= 1)
     }),
+    snp("tcb-reported-tee", "the reported processor software (TEE) is below the floor", |m| {
+        reported(m, |t| t.tee -= 1)
+    }),
     snp("tcb-reported-snp", "the reported SNP firmware is below the floor", |m| reported(m, |t| t.snp -= 1)),
     snp("tcb-reported-microcode", "the reported microcode is below the floor", |m| reported(m, |t| t.microcode -= 1)),
     snp("tcb-committed-bootloader", "the committed boot loader is below the floor", |m| {
         said(|| m.report.committed_tcb.bootloader -= 1)
+    }),
+    snp("tcb-committed-tee", "the committed processor software (TEE) is below the floor", |m| {
+        said(|| m.report.committed_tcb.tee -= 1)
     }),
     snp("tcb-committed-snp", "the committed SNP firmware is below the floor", |m| {
         said(|| m.report.committed_tcb.snp -= 1)
@@ -83,6 +89,9 @@ pub(super) const FAULTS: &[Named] = &[
     }),
     snp("tcb-launch-bootloader", "the guest was launched under a boot loader below the floor", |m| {
         said(|| m.report.launch_tcb.bootloader -= 1)
+    }),
+    snp("tcb-launch-tee", "the guest was launched under processor software (TEE) below the floor", |m| {
+        said(|| m.report.launch_tcb.tee -= 1)
     }),
     snp("tcb-launch-snp", "the guest was launched under SNP firmware below the floor", |m| {
         said(|| m.report.launch_tcb.snp -= 1)
@@ -117,7 +126,7 @@ pub(super) const FAULTS: &[Named] = &[
     }),
     // ---- claims ----
     snp("measurement-other", "other code was launched", |m| said(|| m.report.measurement[47] ^= 1)),
-    snp("host-data-other", "another configuration is bound", |m| said(|| m.report.host_data[31] ^= 1)),
+    snp("host-data-other", "the report names another configuration", |m| said(|| m.report.host_data[31] ^= 1)),
     snp("report-data-last-byte", "REPORT_DATA differs in its last byte", |m| said(|| m.report.report_data[63] ^= 1)),
     snp("report-data-first-32-only", "REPORT_DATA is right in its first 32 bytes only", |m| {
         said(|| m.report.report_data[32..48].iter_mut().for_each(|b| *b ^= 0xa5))

@@ -97,9 +97,7 @@ pub(super) const FAULTS: &[Named] = &[
         body(m, |b| b.report_data[32..48].iter_mut().for_each(|byte| *byte ^= 0xa5))
     }),
     // ---- configuration: what the TD asks its own module ----
-    local("tdx-config-evil", "the quote binds the good configuration, the TD's own report another one", |r| {
-        r.fields.mr_config_id[31] ^= 1;
-    }),
+    local("tdx-local-config", "the TD's own report names another configuration", |r| r.fields.mr_config_id[31] ^= 1),
     local("tdx-local-measurement", "the TD's own report names other code", |r| r.fields.mr_td[47] ^= 1),
     local("tdx-local-hash", "the hash in the TD's own report is not that of its fields", |r| {
         r.td_info_hash = Some([7; 48]);

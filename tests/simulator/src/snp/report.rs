@@ -28,7 +28,7 @@ pub struct Tcb {
 
 impl Tcb {
     /// What the simulated processor runs: equal to the floors that the `simulation` preset asks of a Genoa.
-    pub const SIMULATED: Self = Self { fmc: None, bootloader: 0x0a, tee: 0, snp: 0x19, microcode: 0x54 };
+    pub const SIMULATED: Self = Self { fmc: None, bootloader: 0x0a, tee: 1, snp: 0x19, microcode: 0x54 };
 
     /// The eight bytes as Milan and Genoa order them, or as Turin does when there is an FMC.
     #[must_use]
