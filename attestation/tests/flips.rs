@@ -44,6 +44,9 @@ fn all_9472_single_bit_flips_of_six_reports_are_refused() {
     });
     for (name, histogram) in &histograms {
         println!("{name}: {} flips, 0 accepted", histogram.values().sum::<usize>());
+    }
+    for (name, histogram) in &histograms {
+        println!("{name}:");
         for ((step, code), count) in histogram {
             println!("  step {step:2} {code:20} {count:5}");
         }

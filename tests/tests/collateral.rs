@@ -1,8 +1,10 @@
 //! What an operator does with collateral: show, pack, check, and fetch from a service that behaves well, is busy, or lies.
-//! The service is a local one, made of genuine items; AMD's and Intel's own are never asked.
+//! The service is a local one, made of genuine or committed items; AMD's and Intel's own are never asked.
 
 #![allow(clippy::unwrap_used, reason = "helpers of a test fail as the test does")]
 
+#[path = "collateral/keep.rs"]
+mod keep;
 #[path = "collateral/service.rs"]
 mod service;
 #[path = "conform/vectors.rs"]
@@ -10,7 +12,7 @@ mod vectors;
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -34,153 +36,64 @@ fn told(args: &[&str]) -> (i32, String) {
     (exit, object["code"].as_str().unwrap_or("none").to_owned())
 }
 
-#[test]
-fn show_tells_dates_and_the_lines_for_a_policy() {
-    let Some(vectors) = vectors("collateral show") else { return };
-    let file = vectors.join(DCAP);
-    let at = "2026-06-29T05:00:00Z";
-    let (exit, object) = vouchsafe_json(&["collateral", "show", text(&file), "--at", at]);
-    assert_eq!((exit, &object["tee"], &object["at"]), (0, &json!("tdx"), &json!(at)));
-    let items = object["items"].as_array().unwrap();
-    assert_eq!(items.len(), 7, "two statements, two lists, three certificates, each once");
-    let find = |name: &str| items.iter().find(|item| item["name"] == name).unwrap();
-    assert_eq!(find("tcb_info")["evaluation_number"], 19);
-    assert_eq!(find("tcb_info")["fmspc"], "b0c06f000000");
-    assert_eq!((&find("pck_crl")["number"], &find("pck_crl")["revoked"]), (&json!(1), &json!(57)));
-    assert_eq!((&find("tcb_info")["days_left"], &find("root_ca_crl")["age_days"]), (&json!(29), &json!(122)));
-    assert!(items.iter().all(|item| item["state"] == "in-force"));
-    assert!(object["not_proven"].as_str().unwrap().contains("no signature was verified"));
+/// A Genoa chip: its report, certificate and list.
+struct Chip {
+    report: PathBuf,
+    leaf: Vec<u8>,
+    crl: Vec<u8>,
+}
 
-    // The lines are those that policies read.
-    let dir = tempfile::tempdir().unwrap();
-    let policy = dir.path().join("policy.toml");
-    let quote = fs::read(vectors.join(QUOTE)).unwrap();
-    fs::write(&policy, format!("{}\n{}\n", policy_for_quote(&quote), object["policy_lines"].as_str().unwrap()))
-        .unwrap();
-    assert_eq!(vouchsafe_json(&["policy", "show", text(&policy)]).0, 0);
-
-    let leaf = vectors.join(format!("snp/{GENOA}.vek.der"));
-    let crl = vectors.join("amd-ca/genoa_vcek.crl");
-    let out = dir.path().join("snp.json");
-    let pack =
-        ["collateral", "pack", "--tee", "sev-snp", "--leaf", text(&leaf), "--crl", text(&crl), "--out", text(&out)];
-    assert_eq!(told(&pack), (0, "none".to_owned()));
-    assert_eq!(told(&pack), (9, "FILE".to_owned()), "nothing is overwritten");
-    assert_eq!(told(&[&pack[..], &["--replace"]].concat()).0, 0);
-    let shown = vouchsafe(&["collateral", "show", text(&out), "--at", "2026-03-01T00:00:00Z"]);
-    let shown = String::from_utf8(shown.stdout).unwrap();
-    assert!(
-        shown.contains("of Genoa, chip d2421d976f95ce0b…, bootloader 0x0a tee 0x00 snp 0x19 microcode 0x54"),
-        "{shown}"
-    );
-    assert!(shown.contains("min_number = { Genoa = 5 }") && shown.contains("244 days left"), "{shown}");
-    assert!(shown.contains("no signature was verified"), "{shown}");
-    let report = fs::read(vectors.join(format!("snp/{GENOA}.report.bin"))).unwrap();
-    fs::write(
-        &policy,
-        format!("{}[crl]\nmin_number = {{ Milan = 6, Genoa = 5, Turin = 2 }}\n", policy_for_report(&report)),
-    )
-    .unwrap();
-    assert_eq!(vouchsafe_json(&["policy", "show", text(&policy)]).0, 0);
-
-    // What is not collateral.
-    for bad in [&leaf, &crl, &policy] {
-        assert_eq!(told(&["collateral", "show", text(bad)]), (3, "COLLATERAL_MALFORMED".to_owned()));
+impl Chip {
+    /// A genuine one.
+    fn genuine(vectors: &Path) -> Self {
+        let read = |name: &str| fs::read(vectors.join(name)).unwrap();
+        let report = vectors.join(format!("snp/{GENOA}.report.bin"));
+        Self { report, leaf: read(&format!("snp/{GENOA}.vek.der")), crl: read("amd-ca/genoa_vcek.crl") }
     }
-    let swapped = [
-        "collateral",
-        "pack",
-        "--tee",
-        "sev-snp",
-        "--leaf",
-        text(&crl),
-        "--crl",
-        text(&leaf),
-        "--out",
-        text(&out),
-        "--replace",
-    ];
-    assert_eq!(told(&swapped), (3, "COLLATERAL_MALFORMED".to_owned()));
-    assert_eq!(vouchsafe_json(&["collateral", "show", text(&out)]).0, 0, "the old file is still there");
-    assert_eq!(told(&["collateral", "show", text(dir.path())]), (9, "FILE_NOT_REGULAR".to_owned()));
+
+    /// One of ours, for what does not depend on genuine bytes.
+    fn committed() -> Self {
+        Self { report: committed("base/report.bin"), leaf: read("base/leaf.der"), crl: read("base/crl.der") }
+    }
 }
 
-#[test]
-fn check_tells_in_time() {
-    let Some(vectors) = vectors("collateral check") else { return };
-    let dir = tempfile::tempdir().unwrap();
-    let file = vectors.join(DCAP);
-    let check = |at: &str, more: &[&str]| {
-        let (exit, object) = vouchsafe_json(&[&["collateral", "check", text(&file), "--at", at], more].concat());
-        let reasons = object["reasons"].as_array().cloned().unwrap_or_default();
-        let codes: Vec<String> = reasons
-            .iter()
-            .map(|r| format!("{} {}", r["code"].as_str().unwrap(), r["check"].as_str().unwrap()))
-            .collect();
-        (exit, codes)
-    };
-    let at = "2026-06-29T05:00:00Z";
-    assert_eq!(check(at, &[]), (0, vec![]));
-    assert_eq!(check(at, &["--within", "29"]), (0, vec![]));
-    let soon = ["tcb_info", "qe_identity", "pck_crl"].map(|item| format!("COLLATERAL_EXPIRES_SOON {item}"));
-    assert_eq!(check(at, &["--within", "30"]), (3, soon.to_vec()));
-    let expired = ["tcb_info", "qe_identity", "pck_crl"].map(|item| format!("COLLATERAL_EXPIRED {item}"));
-    assert_eq!(check("2026-11-21T00:00:00Z", &[]), (3, expired.to_vec()));
-    let (exit, codes) = check("2026-06-29T01:00:00Z", &[]);
-    assert_eq!((exit, codes.len()), (3, 2), "issued within this hour: {codes:?}");
-    assert!(codes.iter().all(|code| code.starts_with("COLLATERAL_NOT_YET_VALID")), "{codes:?}");
+/// A file of the committed evidence for SEV-SNP.
+fn committed(name: &str) -> PathBuf {
+    workspace().join("tests/vectors/evidence/sev-snp").join(name)
+}
 
-    let policy = dir.path().join("policy.toml");
-    let text_of = policy_for_quote(&fs::read(vectors.join(QUOTE)).unwrap());
-    let with = |more: &str| {
-        fs::write(&policy, format!("{text_of}{more}")).unwrap();
-        check(at, &["--policy", text(&policy)])
-    };
-    assert_eq!(with(""), (0, vec![]));
-    let low = ["tcb_info", "qe_identity"].map(|item| format!("COLLATERAL_BELOW_FLOOR {item}"));
-    assert_eq!(with("[tdx.tcb]\nmin_tcb_evaluation_number = 20\n"), (3, low.to_vec()));
-    assert_eq!(with("[tdx.collateral]\nmax_age_days = 121\n"), (3, vec!["COLLATERAL_TOO_OLD root_ca_crl".to_owned()]));
-    assert_eq!(
-        with("[tdx.collateral]\nmin_pck_crl_number = 2\n"),
-        (3, vec!["COLLATERAL_BELOW_FLOOR pck_crl".to_owned()])
+fn read(name: &str) -> Vec<u8> {
+    fs::read(committed(name)).unwrap()
+}
+
+/// The committed collateral for TDX, in the frame of a file.
+fn tdx_file() -> Vec<u8> {
+    let collateral: Value = serde_json::from_slice(&read("../tdx/base/collateral.json")).unwrap();
+    json!({ "v": 1, "tee": "tdx", "collateral": collateral }).to_string().into_bytes()
+}
+
+const CRL_PATH: &str = "/vcek/v1/Genoa/crl";
+
+/// A service with AMD's paths and the items of one chip.
+fn amd(chip: &Chip) -> (Service, String) {
+    let report = fs::read(&chip.report).unwrap();
+    let id = hex::encode(&report[0x1a0..0x1e0]);
+    let tcb = &report[0x180..0x188];
+    let path = format!(
+        "/vcek/v1/Genoa/{id}?blSPL={:02}&teeSPL={:02}&snpSPL={:02}&ucodeSPL={:02}",
+        tcb[0], tcb[1], tcb[6], tcb[7]
     );
-    let report = fs::read(vectors.join(format!("snp/{GENOA}.report.bin"))).unwrap();
-    fs::write(&policy, policy_for_report(&report)).unwrap();
-    assert_eq!(check(at, &["--policy", text(&policy)]), (3, vec!["COLLATERAL_KIND tee".to_owned()]));
-}
-
-/// Nobody on the way of a request asks a vendor: the crate that does is used by the command alone.
-#[test]
-fn only_the_command_can_fetch() {
-    let metadata = cargo_metadata::MetadataCommand::new().no_deps().current_dir(workspace()).exec().unwrap();
-    let users: Vec<&str> = metadata
-        .packages
-        .iter()
-        .filter(|package| package.dependencies.iter().any(|d| d.name == "ureq"))
-        .map(|package| package.name.as_str())
-        .collect();
-    assert_eq!(users, ["vouchsafe"]);
-}
-
-/// A service with AMD's paths and the genuine items of one Genoa chip.
-fn amd(vectors: &Path) -> (Service, String) {
-    let report = fs::read(vectors.join(format!("snp/{GENOA}.report.bin"))).unwrap();
-    let leaf = fs::read(vectors.join(format!("snp/{GENOA}.vek.der"))).unwrap();
-    let crl = fs::read(vectors.join("amd-ca/genoa_vcek.crl")).unwrap();
-    let chip = hex::encode(&report[0x1a0..0x1e0]);
-    let path = format!("/vcek/v1/Genoa/{chip}?blSPL=10&teeSPL=00&snpSPL=25&ucodeSPL=84");
     let service = Service::new();
-    service.answer(&path, vec![Reply::ok(leaf)]);
-    service.answer("/vcek/v1/Genoa/crl", vec![Reply::ok(crl)]);
+    service.answer(&path, vec![Reply::ok(chip.leaf.clone())]);
+    service.answer(CRL_PATH, vec![Reply::ok(chip.crl.clone())]);
     (service, path)
 }
 
 /// `vouchsafe collateral fetch` for that chip.
-fn fetch_amd(vectors: &Path, service: &Service, out: &Path, more: &[&str]) -> (i32, String, Value) {
-    let report = vectors.join(format!("snp/{GENOA}.report.bin"));
+fn fetch_amd(chip: &Chip, service: &Service, out: &Path, more: &[&str]) -> (i32, String, Value) {
     let url = service.url();
-    let args =
-        ["collateral", "fetch", "--tee", "sev-snp", "--evidence", text(&report), "--url", &url, "--out", text(out)];
+    let report = text(&chip.report);
+    let args = ["collateral", "fetch", "--tee", "sev-snp", "--evidence", report, "--url", &url, "--out", text(out)];
     let (exit, object) = vouchsafe_json(&[&args[..], more].concat());
     (exit, object["code"].as_str().unwrap_or("none").to_owned(), object)
 }
@@ -189,12 +102,14 @@ fn fetch_amd(vectors: &Path, service: &Service, out: &Path, more: &[&str]) -> (i
 fn what_is_fetched_from_amd_verifies_the_report() {
     let Some(vectors) = vectors("collateral fetch for SEV-SNP") else { return };
     let dir = tempfile::tempdir().unwrap();
-    let (service, leaf_path) = amd(&vectors);
+    let chip = Chip::genuine(&vectors);
+    let (service, leaf_path) = amd(&chip);
+    assert!(leaf_path.ends_with("?blSPL=10&teeSPL=00&snpSPL=25&ucodeSPL=84"), "{leaf_path}");
     let out = dir.path().join("collateral.json");
-    let (exit, code, object) = fetch_amd(&vectors, &service, &out, &[]);
+    let (exit, code, object) = fetch_amd(&chip, &service, &out, &[]);
     assert_eq!((exit, code.as_str()), (0, "none"), "{object}");
-    assert_eq!(service.asked(), [leaf_path.clone(), "/vcek/v1/Genoa/crl".to_owned()]);
-    let report = vectors.join(format!("snp/{GENOA}.report.bin"));
+    assert_eq!(service.asked(), [leaf_path.clone(), CRL_PATH.to_owned()]);
+    let report = chip.report;
     let policy = dir.path().join("policy.toml");
     fs::write(&policy, policy_for_report(&fs::read(&report).unwrap())).unwrap();
     let verify = ["evidence", "verify", "--tee", "sev-snp", "--evidence", text(&report), "--collateral", text(&out)];
@@ -354,6 +269,13 @@ fn what_is_fetched_from_intel_verifies_the_quote() {
     let again = [&args[..], &["--evidence", text(&quote)]].concat();
     assert_eq!(told(&again), (3, "COLLATERAL_ROLLBACK".to_owned()));
     assert_eq!(fs::read(&out).unwrap(), good);
+    // The same assessment, issued earlier.
+    let day = serde_json::from_str::<Value>(part("tcb_info")).unwrap()["issueDate"].as_str().unwrap().to_owned();
+    let earlier = part("tcb_info").replace(&day, "2026-06-01T00:00:00Z");
+    let body = format!("{{\"tcbInfo\":{earlier},\"signature\":\"{}\"}}", part("tcb_info_signature"));
+    service.answer(tcb, vec![Reply::ok(body.into_bytes()).header("TCB-Info-Issuer-Chain", &header)]);
+    assert_eq!(told(&again), (3, "COLLATERAL_ROLLBACK".to_owned()));
+    assert_eq!(fs::read(&out).unwrap(), good);
     fs::remove_file(&out).unwrap();
     assert_eq!(told(&again), (0, "none".to_owned()), "control: nothing newer is kept");
     // What cannot be asked for.
@@ -365,14 +287,14 @@ fn what_is_fetched_from_intel_verifies_the_quote() {
 
 #[test]
 fn a_busy_service_is_asked_again_politely() {
-    let Some(vectors) = vectors("a busy service") else { return };
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("collateral.json");
-    let (service, path) = amd(&vectors);
-    let leaf = fs::read(vectors.join(format!("snp/{GENOA}.vek.der"))).unwrap();
-    service.answer(&path, vec![Reply::status(429).header("Retry-After", "2"), Reply::status(503), Reply::ok(leaf)]);
+    let chip = Chip::committed();
+    let (service, path) = amd(&chip);
+    let good = Reply::ok(chip.leaf.clone());
+    service.answer(&path, vec![Reply::status(429).header("Retry-After", "2"), Reply::status(503), good.clone()]);
     let began = Instant::now();
-    let (exit, code, object) = fetch_amd(&vectors, &service, &out, &[]);
+    let (exit, code, object) = fetch_amd(&chip, &service, &out, &[]);
     assert_eq!((exit, code.as_str()), (0, "none"), "{object}");
     let took = began.elapsed();
     assert!(took >= Duration::from_secs(4), "2 s as asked, then 2 s of its own: {took:?}");
@@ -380,19 +302,30 @@ fn a_busy_service_is_asked_again_politely() {
 
     // Too long a wait, or too often: gives up and says so.
     let out = dir.path().join("second.json");
-    service.answer(&path, vec![Reply::status(429).header("Retry-After", "3600")]);
     let began = Instant::now();
-    assert_eq!(fetch_amd(&vectors, &service, &out, &[]).1, "FETCH_BUSY");
+    for after in ["61", "3600", "18446744073709551615", "99999999999999999999"] {
+        service.answer(&path, vec![Reply::status(429).header("Retry-After", after)]);
+        let (exit, code, object) = fetch_amd(&chip, &service, &out, &[]);
+        assert_eq!((exit, code.as_str()), (8, "FETCH_BUSY"), "{after}: {object}");
+    }
     service.answer(&path, vec![Reply::status(503)]);
     let before = service.asked().len();
-    let (exit, code, _) = fetch_amd(&vectors, &service, &out, &["--tries", "2"]);
+    let (exit, code, _) = fetch_amd(&chip, &service, &out, &["--tries", "2"]);
     assert_eq!((exit, code.as_str(), service.asked().len() - before), (8, "FETCH_BUSY", 2));
     assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+
+    // Our own pauses are cut to what is allowed: they end nothing.
+    service.answer(&path, vec![Reply::status(503), Reply::status(503), Reply::status(503), good]);
+    let third = dir.path().join("third.json");
+    let began = Instant::now();
+    assert_eq!(fetch_amd(&chip, &service, &third, &["--max-wait", "1"]).1, "none");
+    let took = began.elapsed();
+    assert!(took >= Duration::from_secs(3) && took < Duration::from_secs(7), "three times one second: {took:?}");
 
     // A service that is slow, or says half of it.
     for reply in [Reply::slow(Duration::from_secs(5)), Reply::half(b"never whole".to_vec())] {
         service.answer(&path, vec![reply]);
-        let (exit, code, _) = fetch_amd(&vectors, &service, &out, &["--tries", "1", "--timeout", "1"]);
+        let (exit, code, _) = fetch_amd(&chip, &service, &out, &["--tries", "1", "--timeout", "1"]);
         assert_eq!((exit, code.as_str()), (8, "FETCH_BUSY"));
     }
     assert!(!out.exists());
@@ -400,10 +333,10 @@ fn a_busy_service_is_asked_again_politely() {
 
 #[test]
 fn a_service_that_lies_changes_nothing() {
-    let Some(vectors) = vectors("a lying service") else { return };
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("collateral.json");
-    let (service, path) = amd(&vectors);
+    let chip = Chip::committed();
+    let (service, path) = amd(&chip);
     for (reply, code, exit) in [
         (Reply::status(404), "FETCH_STATUS", 8),
         (Reply::status(403), "FETCH_STATUS", 8),
@@ -414,15 +347,15 @@ fn a_service_that_lies_changes_nothing() {
         (Reply::raw(b"SSH-2.0-x\r\n\r\n".to_vec()), "FETCH_PROTOCOL", 8),
     ] {
         service.answer(&path, vec![reply]);
-        let (got, told, object) = fetch_amd(&vectors, &service, &out, &[]);
+        let (got, told, object) = fetch_amd(&chip, &service, &out, &[]);
         assert_eq!((got, told.as_str()), (exit, code), "{object}");
         assert!(!out.exists(), "{code}");
     }
     let gone = Service::gone();
-    let (exit, code, _) = fetch_amd(&vectors, &gone, &out, &[]);
+    let (exit, code, _) = fetch_amd(&chip, &gone, &out, &[]);
     assert_eq!((exit, code.as_str()), (8, "FETCH_UNREACHABLE"));
     // https to a service that speaks http: the handshake fails, nothing is asked.
-    let report = vectors.join(format!("snp/{GENOA}.report.bin"));
+    let report = chip.report;
     let https = service.url().replace("http:", "https:");
     let before = service.asked().len();
     for (url, code, exit) in [
@@ -441,42 +374,130 @@ fn a_service_that_lies_changes_nothing() {
 
 #[test]
 fn young_answers_come_from_the_cache() {
-    let Some(vectors) = vectors("the cache") else { return };
     let dir = tempfile::tempdir().unwrap();
-    let (service, _) = amd(&vectors);
+    let chip = Chip::committed();
+    let (service, path) = amd(&chip);
     let (cache, first, second) = (dir.path().join("cache"), dir.path().join("1.json"), dir.path().join("2.json"));
     let with = ["--cache", text(&cache)];
-    assert_eq!(fetch_amd(&vectors, &service, &first, &with).0, 0);
+    assert_eq!(fetch_amd(&chip, &service, &first, &with).0, 0);
     assert_eq!(service.asked().len(), 2);
-    assert_eq!(fetch_amd(&vectors, &service, &second, &with).0, 0);
+    assert_eq!(fetch_amd(&chip, &service, &second, &with).0, 0);
     assert_eq!(service.asked().len(), 2, "nothing was asked again");
     assert_eq!(fs::read(&first).unwrap(), fs::read(&second).unwrap());
     let again = dir.path().join("3.json");
-    assert_eq!(fetch_amd(&vectors, &service, &again, &[&with[..], &["--cache-hours", "0"]].concat()).0, 0);
+    assert_eq!(fetch_amd(&chip, &service, &again, &[&with[..], &["--cache-hours", "0"]].concat()).0, 0);
     assert_eq!(service.asked().len(), 4, "an answer of age 0 is too old for 0 hours");
     // A spoilt cache is no answer.
     for entry in fs::read_dir(&cache).unwrap() {
         fs::write(entry.unwrap().path(), "spoilt").unwrap();
     }
     let last = dir.path().join("4.json");
-    assert_eq!(fetch_amd(&vectors, &service, &last, &with).0, 0);
+    assert_eq!(fetch_amd(&chip, &service, &last, &with).0, 0);
     assert_eq!(service.asked().len(), 6);
+
+    // What nobody could read is not kept: a captive portal's page, whichever of the two it stands in for.
+    let portal = || Reply::ok(b"<html>Welcome! Please log in.</html>".to_vec());
+    for (i, spoilt) in [path.as_str(), CRL_PATH].into_iter().enumerate() {
+        let (cache, out) = (dir.path().join(format!("portal-{i}")), dir.path().join(format!("portal-{i}.json")));
+        let with = ["--cache", text(&cache)];
+        let good = service.reply(spoilt);
+        service.answer(spoilt, vec![portal()]);
+        assert_eq!(fetch_amd(&chip, &service, &out, &with).1, "COLLATERAL_MALFORMED");
+        assert!(!cache.exists() && !out.exists());
+        service.answer(spoilt, vec![good]);
+        let before = service.asked().len();
+        assert_eq!(fetch_amd(&chip, &service, &out, &with).1, "none");
+        assert_eq!(service.asked().len() - before, 2, "both were asked for again");
+    }
+}
+
+#[test]
+fn nothing_older_replaces_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let (out, cache) = (dir.path().join("collateral.json"), dir.path().join("cache"));
+    let chip = Chip::committed();
+    let (service, _) = amd(&chip);
+    let list = |bytes: Vec<u8>| service.answer(CRL_PATH, vec![Reply::ok(bytes)]);
+    let more = ["--replace", "--cache", text(&cache)];
+    // Number 7 of January is kept while the file gets number 7 of July from elsewhere.
+    assert_eq!(fetch_amd(&chip, &service, &out, &more).1, "none");
+    list(read("crl-from-the-future/crl.der"));
+    assert_eq!(fetch_amd(&chip, &service, &out, &["--replace"]).1, "none");
+    let july = fs::read(&out).unwrap();
+    let (exit, code, object) = fetch_amd(&chip, &service, &out, &more);
+    assert_eq!((exit, code.as_str()), (3, "COLLATERAL_ROLLBACK"), "{object}");
+    assert!(object["fact"].to_string().contains("same number but was issued before"), "{object}");
+    assert_eq!(fs::read(&out).unwrap(), july);
+    // The old answer was dropped from the cache, so the service is asked again.
+    assert_eq!(fetch_amd(&chip, &service, &out, &more).1, "none");
+    assert_eq!(fs::read(&out).unwrap(), july);
+    // Number 6 is older whatever its date; and neither is kept.
+    for older in [read("policy-crl-replayed/crl.der"), chip.crl.clone()] {
+        list(older);
+        let fresh = dir.path().join("fresh");
+        let (exit, code, _) = fetch_amd(&chip, &service, &out, &["--replace", "--cache", text(&fresh)]);
+        assert_eq!((exit, code.as_str(), fresh.exists()), (3, "COLLATERAL_ROLLBACK", false));
+        assert_eq!(fs::read(&out).unwrap(), july);
+    }
+
+    // A file that cannot be compared is replaced, but not in silence.
+    let url = service.url();
+    let report = text(&chip.report);
+    let args = ["collateral", "fetch", "--tee", "sev-snp", "--evidence", report, "--url", &url, "--out", text(&out)];
+    let line = || {
+        let output = vouchsafe(&[&args[..], &["--replace"]].concat());
+        assert!(output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    for (before, why) in [(b"{".to_vec(), "no collateral"), (tdx_file(), "other technology")] {
+        fs::write(&out, before).unwrap();
+        let told = line();
+        assert_eq!(told.matches("nothing could be compared").count(), 1, "{told}");
+        assert!(told.contains(why), "{told}");
+    }
+    assert!(!line().contains("compared"), "the same again can be compared");
+    fs::remove_file(&out).unwrap();
+    assert!(!line().contains("compared"), "there is nothing to compare with");
+}
+
+#[test]
+fn what_is_too_large_to_be_served_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let (small, large) = (dir.path().join("small.json"), dir.path().join("large.json"));
+    let mut object: Value = serde_json::from_slice(&tdx_file()).unwrap();
+    fs::write(&small, object.to_string()).unwrap();
+    let identity = &mut object["collateral"]["qe_identity"];
+    *identity = json!(format!("{}{}", identity.as_str().unwrap(), " ".repeat(192 << 10)));
+    fs::write(&large, object.to_string()).unwrap();
+    let at = ["--at", "2026-06-01T00:00:00Z"];
+    for (file, notes) in [(&small, 0), (&large, 1)] {
+        let out = dir.path().join("packed.json");
+        let pack =
+            ["collateral", "pack", "--tee", "tdx", "--from", text(file), "--out", text(&out), "--replace"].to_vec();
+        let check = [&["collateral", "check", text(file)], &at[..]].concat();
+        for args in [pack, check] {
+            let (exit, object) = vouchsafe_json(&args);
+            assert_eq!((exit, object["notes"].as_array().unwrap().len()), (0, notes), "{object}");
+            let told = String::from_utf8(vouchsafe(&args).stderr).unwrap();
+            assert_eq!(told.matches("too large to be served").count(), notes, "{told}");
+        }
+    }
 }
 
 #[test]
 fn https_is_for_certificates_that_are_believed() {
-    let Some(vectors) = vectors("https") else { return };
     let dir = tempfile::tempdir().unwrap();
     let tls = Tls::new();
     let (ca, out) = (dir.path().join("ca.pem"), dir.path().join("collateral.json"));
     fs::write(&ca, &tls.authority).unwrap();
-    let (plain, path) = amd(&vectors);
+    let chip = Chip::committed();
+    let (plain, path) = amd(&chip);
     let service = Service::https(&tls);
-    for path in [path.as_str(), "/vcek/v1/Genoa/crl"] {
+    for path in [path.as_str(), CRL_PATH] {
         service.answer(path, vec![plain.reply(path)]);
     }
     let url = service.url().replace("http://127.0.0.1", "https://localhost");
-    let report = vectors.join(format!("snp/{GENOA}.report.bin"));
+    let report = chip.report;
     let args =
         ["collateral", "fetch", "--tee", "sev-snp", "--evidence", text(&report), "--url", &url, "--out", text(&out)];
     assert_eq!(told(&args), (8, "FETCH_TLS".to_owned()));

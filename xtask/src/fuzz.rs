@@ -17,7 +17,9 @@ pub(crate) const TARGETS: [&str; 7] =
 const MEMORY_MIB: u32 = 256;
 /// No single input may take longer, in seconds.
 const INPUT_SECONDS: u32 = 10;
-/// Longest input that is tried: above every cap of the decoders.
+/// Nor may one allocation be larger: four times the largest cap of a decoder.
+const ALLOCATION_MIB: u32 = 4;
+/// Longest input that is tried: above every cap of the decoders, that of a collateral file (1 MiB) apart, which serde reads in pieces.
 const LONGEST: u32 = 96 * 1024;
 
 /// `cargo xtask fuzz [--seconds N] [--target NAME] [--sanitizer none|address]`
@@ -49,6 +51,7 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<u8, ChoreErr
             .args([
                 format!("-max_total_time={}", arguments.seconds),
                 format!("-rss_limit_mb={MEMORY_MIB}"),
+                format!("-malloc_limit_mb={ALLOCATION_MIB}"),
                 format!("-timeout={INPUT_SECONDS}"),
                 format!("-max_len={LONGEST}"),
                 "-print_final_stats=1".to_owned(),

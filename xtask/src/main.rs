@@ -37,7 +37,7 @@ Commands:
   fuzz [ARGS…]     feed the decoders with cargo-fuzz (installs it), 60 s each
                      --seconds N, --target NAME, --sanitizer none|address
   bench            this verifier beside ring's primitives, `sev` and `dcap-qvl`: one table
-                     --strict     exit status 4 when a target is missed
+                     --strict     exit status 10 when a target is missed
   vectors [TEE]    write tests/vectors/evidence anew
   coverage         write COVERAGE.md anew: every step and code with its vectors
 

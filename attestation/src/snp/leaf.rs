@@ -55,7 +55,8 @@ pub(crate) enum Owner<'a> {
     Provider(&'a str),
 }
 
-// AMD 57230, "Versioned Chip Endorsement Key (VCEK) Certificate and KDS Interface Specification": X.509 extensions.
+// AMD 57230, "Versioned Chip Endorsement Key (VCEK) Certificate and KDS Interface Specification", rev 0.51, tables of X.509 extensions.
+// FMC and the hardware identifier of 8 bytes are younger than that revision: as genuine leaves of Turin have them.
 const STRUCT_VERSION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3704.1.1");
 const PRODUCT_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3704.1.2");
 const BOOTLOADER_SPL: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3704.1.3.1");

@@ -17,7 +17,8 @@ use vouchsafe_policies::{Appraised, Binding, Expected, Policy, appraise, plausib
 use crate::{ConnectOptions, CustomerError, channel::ChannelFacts, line::Line, pinned::peer_refusal};
 
 const PATH: &str = "/v1/attest";
-/// Report, leaf, revocation list, claims and path at their caps, in base64; TDX evidence takes about a tenth of it.
+/// SEV-SNP evidence with every item at its cap fits, in base64, and genuine TDX evidence takes about a tenth of it.
+/// TDX collateral whose items are near their caps does not fit: `vouchsafe collateral check` tells (docs/collateral.md).
 const MAX_RESPONSE: usize = 256 * 1024;
 
 /// Evidence for one channel that policy and session binding accepted.

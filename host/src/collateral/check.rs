@@ -12,7 +12,7 @@ use vouchsafe_attestation::{
 use vouchsafe_policies::Policy;
 
 use super::{
-    NOT_VERIFIED, listed,
+    NOT_VERIFIED, listed, notes,
     show::{self, State, days, state, what},
 };
 use crate::{
@@ -57,6 +57,11 @@ pub fn run(args: &Args, json: bool) -> Outcome {
     let mut findings = dates(&items, at, args.within);
     if let Some(policy) = &policy {
         findings.extend(demands(policy, &collateral, &items, at));
+    }
+    if !json {
+        for note in notes(&collateral) {
+            eprintln!("attention: {note}");
+        }
     }
     let Some(first) = findings.first() else {
         if json {

@@ -9,7 +9,7 @@ use vouchsafe_attestation::{
     collateral::{der_of, to_bytes},
 };
 
-use super::{NOT_VERIFIED, listed, show};
+use super::{NOT_VERIFIED, listed, notes, show};
 use crate::{
     evidence,
     failure::{Failure, Outcome},
@@ -75,6 +75,9 @@ pub fn written(collateral: &Collateral, out: &Path, replace: bool, json: bool) -
     } else {
         print!("{}", show::table(&items, now));
         println!("\nwritten to {}; {NOT_VERIFIED}", out.display());
+        for note in notes(collateral) {
+            eprintln!("attention: {note}");
+        }
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use vouchsafe_attestation::{
     collateral::{About, Holder, Item, tee},
 };
 
-use super::{NOT_VERIFIED, listed};
+use super::{NOT_VERIFIED, listed, notes};
 use crate::{clock, evidence, failure::Outcome};
 
 #[derive(clap::Args)]
@@ -30,7 +30,10 @@ pub fn run(args: &Args, json: bool) -> Outcome {
     } else {
         print!("{}", table(&items, at));
         println!("\nLines for a policy, so that nothing older is accepted later:\n");
-        println!("{}", policy_lines(&items));
+        println!("{}", policy_lines(&items, at));
+        for note in notes(&collateral) {
+            println!("\nNote: {note}.");
+        }
         println!("\nNote: {NOT_VERIFIED}.");
     }
     Ok(())
@@ -41,7 +44,8 @@ pub fn object(collateral: &Collateral, items: &[Item], at: UnixTime) -> Value {
         "tee": tee(collateral),
         "at": at.to_string(),
         "items": items.iter().map(|item| one(item, at)).collect::<Vec<_>>(),
-        "policy_lines": policy_lines(items),
+        "policy_lines": policy_lines(items, at),
+        "notes": notes(collateral),
         "not_proven": NOT_VERIFIED,
     })
 }
@@ -167,17 +171,19 @@ pub fn table(items: &[Item], at: UnixTime) -> String {
     text
 }
 
-/// What a policy says so that lower numbers are refused: a verifier has no memory of its own.
-pub fn policy_lines(items: &[Item]) -> String {
+/// What a policy says so that lower numbers are refused: a verifier has no memory of its own. They are of the day of `at`.
+pub fn policy_lines(items: &[Item], at: UnixTime) -> String {
     let (mut crl, mut collateral, mut tcb) = (Vec::new(), Vec::new(), Vec::new());
     let evaluation = items.iter().filter_map(|item| match item.about {
         About::TcbInfo { evaluation_number, .. } | About::QeIdentity { evaluation_number, .. } => {
-            Some(evaluation_number)
+            Some((evaluation_number, item.issued))
         }
         _ => None,
     });
-    if let Some(lowest) = evaluation.min() {
+    if let Some((lowest, issued)) = evaluation.min() {
         tcb.push(format!("min_tcb_evaluation_number = {lowest}"));
+        tcb.push(format!("written = \"{}\"", at.to_string().split('T').next().unwrap_or_default()));
+        tcb.push(format!("source = \"collateral issued {issued}, as `vouchsafe collateral show` read it\""));
     }
     for item in items {
         let About::RevocationList { issuer, number, .. } = &item.about else { continue };
@@ -224,10 +230,11 @@ mod tests {
             item(About::TcbInfo { fmspc: String::new(), pce_id: String::new(), evaluation_number }, "tcb_info")
         };
         let qe = item(About::QeIdentity { id: String::new(), evaluation_number: 18 }, "qe_identity");
-        assert_eq!(policy_lines(&[list("crl", "ARK-Turin", 2)]), "[crl]\nmin_number = { Turin = 2 }");
+        assert_eq!(policy_lines(&[list("crl", "ARK-Turin", 2)], UnixTime(0)), "[crl]\nmin_number = { Turin = 2 }");
         assert_eq!(
-            policy_lines(&[tcb(19), qe, list("pck_crl", "x", 1), list("root_ca_crl", "y", 3)]),
-            "[tdx.collateral]\nmin_pck_crl_number = 1\nmin_root_crl_number = 3\n\n[tdx.tcb]\nmin_tcb_evaluation_number = 18"
+            policy_lines(&[tcb(19), qe, list("pck_crl", "x", 1), list("root_ca_crl", "y", 3)], UnixTime(2 * 86_400)),
+            "[tdx.collateral]\nmin_pck_crl_number = 1\nmin_root_crl_number = 3\n\n[tdx.tcb]\nmin_tcb_evaluation_number = 18\n\
+             written = \"1970-01-03\"\nsource = \"collateral issued 1970-01-02T00:00:00Z, as `vouchsafe collateral show` read it\""
         );
     }
 }

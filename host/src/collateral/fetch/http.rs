@@ -104,17 +104,22 @@ impl Client {
                 Reply::Done(answer) => {
                     self.say(&format!("{what}: {} bytes", answer.body.len()));
                     if let Some(cache) = &self.cache {
-                        cache.keep(url, &answer, now)?;
+                        cache.note(url, &answer, now);
                     }
                     return Ok(answer);
                 }
                 Reply::Later { why, after } => {
-                    let wait = pause(attempt, after);
-                    if attempt == self.tries || wait > self.max_wait {
-                        let fact = format!("{what}: {why}; gave up after {attempt} of {} tries", self.tries);
-                        let advice = "try again later; --tries and --max-wait let it wait longer";
-                        return Err(Failure::new("FETCH_BUSY", 8, fact, advice));
-                    }
+                    let wait = match pause(attempt, after, self.max_wait) {
+                        Some(wait) if attempt < self.tries => wait,
+                        other => {
+                            let longer =
+                                if other.is_none() { ", and wants a longer pause than --max-wait" } else { "" };
+                            let fact =
+                                format!("{what}: {why}{longer}; gave up after {attempt} of {} tries", self.tries);
+                            let advice = "try again later; --tries and --max-wait let it wait longer";
+                            return Err(Failure::new("FETCH_BUSY", 8, fact, advice));
+                        }
+                    };
                     self.say(&format!("{what}: {why}; next try in {:.1} s", wait.as_secs_f64()));
                     std::thread::sleep(wait);
                 }
@@ -122,6 +127,18 @@ impl Client {
         }
         // `tries` is at least 1, so the loop has returned.
         Err(Failure::usage("--tries is 0", "at least one"))
+    }
+
+    /// Keeps this run's answers for later runs: call it when they turned out to be what was asked for.
+    pub fn keep(&self) -> Result<(), Failure> {
+        self.cache.as_ref().map_or(Ok(()), Cache::keep)
+    }
+
+    /// Drops what this run took from the cache: call it when the answers were not what was asked for.
+    pub fn forget(&self) {
+        if let Some(cache) = &self.cache {
+            cache.forget();
+        }
     }
 
     fn once(&self, what: &'static str, uri: &Uri, headers: &[&str]) -> Result<Reply, Failure> {
@@ -202,22 +219,30 @@ fn failed(what: &'static str, error: &ureq::Error) -> Result<Reply, Failure> {
 
 /// Seconds, or a date of HTTP's.
 fn retry_after(text: &str) -> Option<Duration> {
-    if let Ok(seconds) = text.trim().parse() {
-        return Some(Duration::from_secs(seconds));
+    let text = text.trim();
+    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+        // More seconds than a number holds are still too many.
+        return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
     }
-    let date = jiff::fmt::rfc2822::parse(text.trim()).ok()?;
+    let date = jiff::fmt::rfc2822::parse(text).ok()?;
     let at = u64::try_from(date.timestamp().as_second()).ok()?;
     Some(Duration::from_secs(at.saturating_sub(verify::now())))
 }
 
 /// One second, then twice as long every time, or longer when the service says so; and up to a quarter more, so that a fleet spreads.
-fn pause(attempt: u32, after: Option<Duration>) -> Duration {
-    let own = Duration::from_secs(1 << (attempt - 1).min(10));
-    let base = after.map_or(own, |after| after.max(own));
+/// Never longer than `longest`; nothing when the service wants more than that.
+fn pause(attempt: u32, after: Option<Duration>, longest: Duration) -> Option<Duration> {
+    let asked = after.unwrap_or(Duration::ZERO);
+    if asked > longest {
+        return None;
+    }
+    let base = asked.max(Duration::from_secs(1 << attempt.saturating_sub(1).min(10)));
     let mut random = [0];
     // Without randomness there is no jitter, nothing worse.
     let _ = SystemRandom::new().fill(&mut random);
-    base + base / 4 * u32::from(random[0]) / 255
+    // Divided first: neither step can overflow.
+    let jitter = base / (4 * 255) * u32::from(random[0]);
+    Some(base.saturating_add(jitter).min(longest))
 }
 
 /// A base address, without the slash at its end.
@@ -295,12 +320,26 @@ mod tests {
     fn waiting() {
         assert_eq!(retry_after("7"), Some(Duration::from_secs(7)));
         assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO), "in the past");
-        assert_eq!(retry_after("soon"), None);
+        for none in ["soon", "", "-1", "+1", "1.5"] {
+            assert_eq!(retry_after(none), None, "{none}");
+        }
+        for endless in ["18446744073709551615", "18446744073709551616", "99999999999999999999999999"] {
+            let after = retry_after(endless);
+            assert_eq!(after, Some(Duration::from_secs(u64::MAX)), "{endless}");
+            assert_eq!(pause(1, after, Duration::from_secs(3600)), None, "{endless}");
+            assert_eq!(pause(1, after, Duration::MAX).map(|wait| wait >= Duration::from_secs(u64::MAX)), Some(true));
+        }
         for (attempt, after, least) in [(1, None, 1), (3, None, 4), (1, Some(9), 9), (4, Some(0), 8)] {
-            let wait = pause(attempt, after.map(Duration::from_secs));
+            let wait = pause(attempt, after.map(Duration::from_secs), Duration::from_secs(60)).unwrap();
             let least = Duration::from_secs(least);
             assert!(wait >= least && wait <= least + least / 4, "{attempt} {after:?}: {wait:?}");
         }
-        assert!(pause(u32::MAX, None) >= Duration::from_secs(1024));
+        assert!(pause(u32::MAX, None, Duration::MAX).unwrap() >= Duration::from_secs(1024));
+        // Our own pauses are cut, the service's wish is not.
+        let minute = Duration::from_secs(60);
+        assert_eq!(pause(u32::MAX, None, minute), Some(minute));
+        assert_eq!(pause(u32::MAX, Some(minute), minute), Some(minute));
+        assert_eq!(pause(1, Some(Duration::from_secs(61)), minute), None);
+        assert_eq!(pause(1, None, Duration::ZERO), Some(Duration::ZERO));
     }
 }

@@ -77,7 +77,7 @@ pub struct Args {
     /// Longest time for one answer, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=600))]
     timeout: u64,
-    /// Longest time to wait because the service asks for it, in seconds.
+    /// Longest pause between two tries, in seconds. A service that asks for a longer one ends the command.
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(0..=3600))]
     max_wait: u64,
     /// Believe only this certificate authority (PEM) for https, instead of those that browsers believe.
@@ -105,9 +105,27 @@ pub fn run(args: &Args, json: bool) -> Outcome {
     if !args.replace {
         files::absent(&args.out)?;
     }
+    let collateral = match asked(args, &client) {
+        Ok(collateral) => {
+            client.keep()?;
+            collateral
+        }
+        Err(failure) => {
+            // The answers themselves were wrong, so whatever of them came from the cache is asked for again.
+            if matches!(failure.code, "FETCH_MALFORMED" | "COLLATERAL_MALFORMED" | "COLLATERAL_ROLLBACK") {
+                client.forget();
+            }
+            return Err(failure);
+        }
+    };
+    pack::written(&collateral, &args.out, args.replace, json)
+}
+
+/// All answers as collateral in which every item can be read, and none is older than in the file that is there.
+fn asked(args: &Args, client: &Client) -> Result<Collateral, Failure> {
     let base = http::base(&args.url, args.allow_http)?;
-    let collateral: Collateral = match args.tee {
-        Tee::SevSnp => amd::fetch(&client, &base, &amd::wanted(args)?)?,
+    let collateral = match args.tee {
+        Tee::SevSnp => amd::fetch(client, &base, &amd::wanted(args)?)?,
         Tee::Tdx => {
             let root = args.root_crl_url.as_deref().ok_or_else(|| {
                 Failure::usage(
@@ -115,23 +133,69 @@ pub fn run(args: &Args, json: bool) -> Outcome {
                     "the root certificate names it, under CRL distribution points",
                 )
             })?;
-            intel::fetch(&client, &base, root, &intel::wanted(args)?, args.early)?
+            intel::fetch(client, &base, root, &intel::wanted(args)?, args.early)?
         }
     };
-    if let Some(kept) = kept(&args.out, args.tee) {
-        super::not_older(&super::listed(&collateral, &args.out)?, &kept)?;
+    let fetched = super::listed(&collateral, &args.out)?;
+    match kept(&args.out, args.tee) {
+        Kept::Nothing => {}
+        Kept::Items(kept) => super::not_older(&fetched, &kept)?,
+        Kept::Incomparable(why) => {
+            eprintln!("{}: {why}; nothing could be compared, older answers would not be noticed", args.out.display());
+        }
     }
-    pack::written(&collateral, &args.out, args.replace, json)
+    Ok(collateral)
 }
 
-/// The items of the file that is there, if it is one of the same kind.
-fn kept(out: &Path, kind: Tee) -> Option<Vec<Item>> {
-    let old = files::read_input(out, MAX_BUNDLE as u64).ok()?;
-    let old = parse(&old).ok().filter(|old| tee(old) == kind)?;
-    items(&old).ok()
+/// What the new items can be compared with.
+enum Kept {
+    /// There is no file yet.
+    Nothing,
+    /// The items of the file that is there.
+    Items(Vec<Item>),
+    /// There is a file, but of what kind.
+    Incomparable(&'static str),
+}
+
+fn kept(out: &Path, kind: Tee) -> Kept {
+    if files::absent(out).is_ok() {
+        return Kept::Nothing;
+    }
+    let Ok(old) = files::read_input(out, MAX_BUNDLE as u64) else {
+        return Kept::Incomparable("the file that is there cannot be read");
+    };
+    let Ok(old) = parse(&old) else { return Kept::Incomparable("the file that is there holds no collateral") };
+    if tee(&old) != kind {
+        return Kept::Incomparable("the file that is there is of the other technology");
+    }
+    items(&old).map_or(Kept::Incomparable("the file that is there holds an item that cannot be read"), Kept::Items)
 }
 
 /// The authority by its word on the command line.
 fn authority(word: &str) -> PckAuthority {
     if word == "platform" { PckAuthority::Platform } else { PckAuthority::Processor }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_compared_is_not_taken_for_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("collateral.json");
+        assert!(matches!(kept(&path, Tee::Tdx), Kept::Nothing));
+        let why = |kind| match kept(&path, kind) {
+            Kept::Incomparable(why) => why,
+            _ => "",
+        };
+        fs::write(&path, "{").unwrap();
+        assert!(why(Tee::SevSnp).contains("no collateral"));
+        fs::write(&path, r#"{"v":1,"tee":"sev-snp","leaf":"AQ","crl":"Ag"}"#).unwrap();
+        assert!(why(Tee::Tdx).contains("other technology"));
+        assert!(why(Tee::SevSnp).contains("cannot be read"), "of this technology, with unreadable items");
+        assert!(matches!(kept(dir.path(), Tee::Tdx), Kept::Incomparable(why) if why.contains("cannot be read")));
+    }
 }
