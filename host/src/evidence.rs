@@ -230,7 +230,7 @@ pub fn bundle(path: &Path) -> Result<Collateral, Failure> {
 fn common(args: &Verify, known: &Known) -> Value {
     json!({
         "mode": known.mode,
-        "simulated": known.mode == Some(Mode::Simulation),
+        "simulated": known.mode.map(|mode| mode == Mode::Simulation),
         "tee": args.tee,
         "at": known.at.map(|at| at.to_string()),
         "policy": known.policy,

@@ -122,6 +122,7 @@ fn assert_form(object: &Value, status: i32, codes: &[String]) {
     assert_eq!(object["accepted"], status == 0);
     assert_eq!(codes.is_empty(), status == 0);
     assert!(object["claims"].is_object());
+    assert_eq!(object["simulated"].is_null(), object["mode"].is_null());
     let unique: BTreeSet<&String> = codes.iter().collect();
     assert_eq!(unique.len(), codes.len(), "each code once");
     if let Some(first) = codes.first() {

@@ -32,6 +32,7 @@ use crate::{
     BoundConfig, LaunchError, Launched,
     event::{Code, LastWord, State},
     frame, lines,
+    lines::Lines,
 };
 
 /// A frame that an enclave does not take within this time is given up.
@@ -50,6 +51,7 @@ pub enum Message {
 /// A running enclave. It is killed when this is dropped.
 pub struct Enclave {
     child: Child,
+    lines: Vec<Lines>,
     channel: UnixStream,
     messages: mpsc::Receiver<Message>,
     exited: ProcessEnd,
@@ -90,12 +92,9 @@ impl Enclave {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(spawn_failed)?;
-        if let Some(out) = child.stdout.take() {
-            lines::forward("enclave", out);
-        }
-        if let Some(err) = child.stderr.take() {
-            lines::forward("enclave", err);
-        }
+        let out = child.stdout.take().map(|out| lines::forward("enclave", out));
+        let err = child.stderr.take().map(|err| lines::forward("enclave", err));
+        let lines = out.into_iter().chain(err).collect();
         let started = (|| {
             let exited = ProcessEnd::of(child.id())?;
             let messages = listen(channel.try_clone()?)?;
@@ -109,7 +108,7 @@ impl Enclave {
                 return Err(spawn_failed(e));
             }
         };
-        let enclave = Self { child, channel, messages, exited, address };
+        let enclave = Self { child, lines, channel, messages, exited, address };
         let mut descriptors = vec![
             launched.device.as_fd(),
             config.as_fd(),
@@ -174,11 +173,13 @@ impl Enclave {
 
     /// The exit status; kills the process first when it still runs.
     fn kill(&mut self) -> Option<ExitStatus> {
-        if let Ok(Some(status)) = self.child.try_wait() {
-            return Some(status);
-        }
-        let _ = self.child.kill();
-        self.child.wait().ok()
+        let ended = self.child.try_wait().ok().flatten();
+        let status = ended.or_else(|| {
+            let _ = self.child.kill();
+            self.child.wait().ok()
+        });
+        self.lines.iter_mut().for_each(Lines::finish);
+        status
     }
 }
 

@@ -4,13 +4,30 @@
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
     thread,
+    time::{Duration, Instant},
 };
 
+/// How long the last line of a child is waited for.
+const PATIENCE: Duration = Duration::from_millis(500);
 /// Longer lines are cut.
 const MAX_LINE: usize = 8 * 1024;
 
+/// Lines under way.
+pub struct Lines(Option<thread::JoinHandle<()>>);
+
+impl Lines {
+    /// Waits for the last line of a child that has ended, since it often says why; not for a reader who has stopped reading.
+    pub fn finish(&mut self) {
+        let until = Instant::now() + PATIENCE;
+        while self.0.as_ref().is_some_and(|thread| !thread.is_finished()) && Instant::now() < until {
+            thread::sleep(Duration::from_millis(2));
+        }
+        self.0 = None;
+    }
+}
+
 /// Forwards `source` until it ends, on a thread of its own.
-pub fn forward(prefix: &'static str, source: impl Read + Send + 'static) {
+pub fn forward(prefix: &'static str, source: impl Read + Send + 'static) -> Lines {
     let copy = move || {
         let mut source = BufReader::new(source);
         while let Ok(Some(line)) = next_line(&mut source) {
@@ -21,7 +38,7 @@ pub fn forward(prefix: &'static str, source: impl Read + Send + 'static) {
         }
     };
     // Without a thread the child's lines stay unread in its pipe; the launch itself does not depend on them.
-    let _ = thread::Builder::new().name("lines".into()).spawn(copy);
+    Lines(thread::Builder::new().name("lines".into()).spawn(copy).ok())
 }
 
 /// The next line, cut and made printable; `None` at the end.

@@ -15,7 +15,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use vouchsafe_attestation::{Mode, Tee, encoding::serde_hex};
 
-use crate::{LaunchError, event::Code, frame, lines};
+use crate::{LaunchError, event::Code, frame, lines, lines::Lines};
 
 /// The first answer may wait for RSA keys on a slow machine.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(180);
@@ -53,6 +53,7 @@ pub struct Launched {
 /// A running simulator. It ends when this is dropped.
 pub struct Simulator {
     child: Child,
+    lines: Vec<Lines>,
     control: Option<UnixStream>,
 }
 
@@ -110,13 +111,9 @@ impl Simulator {
                 }
                 _ => LaunchError::SimulatorFailed,
             })?;
-        if let Some(out) = child.stdout.take() {
-            lines::forward("simulator", out);
-        }
-        if let Some(err) = child.stderr.take() {
-            lines::forward("simulator", err);
-        }
-        Ok(Self { child, control: Some(ours) })
+        let out = child.stdout.take().map(|out| lines::forward("simulator", out));
+        let err = child.stderr.take().map(|err| lines::forward("simulator", err));
+        Ok(Self { child, lines: out.into_iter().chain(err).collect(), control: Some(ours) })
     }
 
     /// Launches one guest. Blocks until the files are measured.
@@ -159,8 +156,14 @@ impl Simulator {
         self.control.as_ref()
     }
 
-    /// Closes the channel and waits for the exit status; kills a simulator that does not end.
+    /// Closes the channel and waits for the exit status and the last line; kills a simulator that does not end.
     pub fn end(&mut self) -> Option<i32> {
+        let status = self.reap();
+        self.lines.iter_mut().for_each(Lines::finish);
+        status
+    }
+
+    fn reap(&mut self) -> Option<i32> {
         self.control = None;
         let until = Instant::now() + END_TIMEOUT;
         while Instant::now() < until {

@@ -219,9 +219,10 @@ mod tests {
     fn leaves_have_the_structure_of_genuine_ones_and_the_marker() {
         let authority = Key::rsa(2048).unwrap();
         let turin = Tcb { fmc: Some(1), bootloader: 1, tee: 1, snp: 4, microcode: 0x51 };
+        let genoa = Tcb { tee: 0, ..Tcb::SIMULATED };
         let milan = Tcb { fmc: None, bootloader: 4, tee: 0, snp: 0x18, microcode: 0xd9 };
         for (vector, product, tcb, csp) in [
-            ("genoa-v5-vcek-6d1ceffa", "Genoa", Tcb::SIMULATED, None),
+            ("genoa-v5-vcek-6d1ceffa", "Genoa", genoa, None),
             ("turin-v5-vcek-85da705e", "Turin", turin, None),
             ("milan-v3-vlek-decdab94", "Milan", milan, Some("CN=cc-us-east-2.amazonaws.com")),
         ] {

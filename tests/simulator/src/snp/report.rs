@@ -227,7 +227,7 @@ mod tests {
         fields.report_data = [0x77; 64];
         let report = fields.sign(&key).unwrap();
         assert_eq!(report[..8], [5, 0, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(report[0x30..0x40], [0, 0, 0, 0, 1, 0, 0, 0, 0x0a, 0, 0, 0, 0, 0, 0x19, 0x54]);
+        assert_eq!(report[0x30..0x40], [0, 0, 0, 0, 1, 0, 0, 0, 0x0a, 1, 0, 0, 0, 0, 0x19, 0x54]);
         assert_eq!(report[0x50..0x90], [0x77; 64]);
         assert_eq!(report[0x90..0xC0], [0xab; 48]);
         assert_eq!(report[0xC0..0xE0], [0xcd; 32]);
