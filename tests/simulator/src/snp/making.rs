@@ -22,7 +22,7 @@ type Result<T> = core::result::Result<T, SimulatorError>;
 ///
 /// The finished certificates are cheap and honest. To make another one, take its description ([`SnpMaking::vcek`],
 /// [`SnpMaking::vlek`], [`SnpMaking::crl_spec`]), change it, sign it with an authority of [`SnpMaking::root`]
-/// (`ark()`, `ask()`, `asvk()`) or with a fresh [`Key`], and put the DER into `leaf`, `crl` or `asvk`.
+/// (`ark()`, `ask()`, `asvk()`) or with a fresh [`Key`](crate::keys::Key), and put the DER into `leaf`, `crl` or `asvk`.
 pub struct SnpMaking<'r> {
     /// The simulated vendor.
     pub root: &'r Root,
