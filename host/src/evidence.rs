@@ -291,8 +291,9 @@ fn steps(known: &Known) -> String {
         let _ = writeln!(text, "  step {number:>2}  {:width$}  {}", word("name"), word("detail"));
     }
     match (known.step, known.at) {
+        // Not "not authentic": with collateral that is in force it may well be.
         (Some(step), Some(at)) => {
-            let _ = writeln!(text, "not authentic as of {at}: refused at step {step}");
+            let _ = writeln!(text, "not verified as of {at}: refused at step {step}");
         }
         (None, Some(at)) if !known.steps.is_empty() => {
             let _ = writeln!(text, "authentic as of {at}");

@@ -24,7 +24,11 @@ mod runtime;
 mod seal;
 mod verify;
 
-use std::process::ExitCode;
+use std::{
+    any::Any,
+    panic::{self, AssertUnwindSafe},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand, error::ErrorKind};
 
@@ -85,20 +89,30 @@ enum Command {
     Faults(faults::Args),
 }
 
-/// Whoever reads the output may stop reading (`| head`): that is no defect of this program, and no reason for a panic's text.
-fn end_when_nobody_reads() {
-    let report = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        let text = panic.payload().downcast_ref::<String>().map_or("", String::as_str);
-        if text.starts_with("failed printing to stdout") {
-            std::process::exit(9);
+/// Whoever reads the output may stop reading (`| head`), which `println!` takes for a defect. It is none: the stack unwinds, so
+/// that folders and children are cleaned up, without a panic's text and with the status of a file that cannot be written.
+fn until_nobody_reads(run: impl FnOnce() -> ExitCode) -> ExitCode {
+    let report = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        if !nobody_reads(info.payload()) {
+            report(info);
         }
-        report(panic);
     }));
+    // Nothing is used again after a panic: the process ends.
+    panic::catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|payload| {
+        if nobody_reads(&*payload) { ExitCode::from(9) } else { panic::resume_unwind(payload) }
+    })
+}
+
+fn nobody_reads(panic: &(dyn Any + Send)) -> bool {
+    panic.downcast_ref::<String>().is_some_and(|text| text.starts_with("failed printing to stdout"))
 }
 
 fn main() -> ExitCode {
-    end_when_nobody_reads();
+    until_nobody_reads(run)
+}
+
+fn run() -> ExitCode {
     // Keys pass through this process: it leaves no core dump and cannot be read by a debugger of the same user.
     let _ = rustix::process::setrlimit(
         rustix::process::Resource::Core,

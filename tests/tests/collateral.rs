@@ -394,6 +394,10 @@ fn young_answers_come_from_the_cache() {
     let last = dir.path().join("4.json");
     assert_eq!(fetch_amd(&chip, &service, &last, &with).0, 0);
     assert_eq!(service.asked().len(), 6);
+    // Nor does a cache that is none cost what was fetched.
+    let despite = dir.path().join("5.json");
+    assert_eq!(fetch_amd(&chip, &service, &despite, &["--cache", text(&first)]).0, 0);
+    assert_eq!((fs::read(&despite).unwrap(), service.asked().len()), (fs::read(&first).unwrap(), 8));
 
     // What nobody could read is not kept: a captive portal's page, whichever of the two it stands in for.
     let portal = || Reply::ok(b"<html>Welcome! Please log in.</html>".to_vec());

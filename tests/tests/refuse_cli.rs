@@ -34,18 +34,25 @@ fn usage_errors_exit_1_whatever_the_parser_thinks() {
     }
 }
 
+/// Neither a panic's text nor the demo's world is left behind.
 #[test]
 fn a_reader_that_went_away_is_no_panic() {
-    let mut child = Command::new(program("vouchsafe"))
-        .args(["faults", "--list"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    drop(child.stdout.take());
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(9));
-    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    for words in [&["faults", "--list"][..], &["demo", "--no-attacks"]] {
+        let temporary = tempfile::tempdir().unwrap();
+        let mut child = Command::new(program("vouchsafe"))
+            .args(words)
+            .env("TMPDIR", temporary.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(9), "{words:?}: {said}");
+        assert!(!said.contains("panicked"), "{words:?}: {said}");
+        assert_eq!(fs::read_dir(temporary.path()).unwrap().count(), 0, "{words:?}");
+    }
 }
 
 #[test]

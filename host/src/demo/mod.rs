@@ -2,6 +2,7 @@
 //! Everything is SIMULATED: it shows how the product behaves, not that any hardware is genuine.
 
 mod attacks;
+pub mod ending;
 pub mod print;
 pub mod process;
 pub mod story;
@@ -14,7 +15,7 @@ use vouchsafe_attestation::Tee;
 
 use crate::{
     failure::{Failure, Outcome},
-    files, runtime,
+    files,
 };
 use world::{Model, World};
 
@@ -50,13 +51,19 @@ const LABELS: &[u8] = include_bytes!("../../../examples/breast-cancer/labels.jso
 
 pub fn run(args: Args, json: bool) -> Outcome {
     let (dir, temporary) = folder(args.keep.as_deref())?;
-    end_on_signal(temporary.as_ref().map(|t| t.path().to_owned()));
+    ending::on_signal(temporary.as_ref().map(|t| t.path().to_owned()));
+    let outcome = play(&dir, args, json);
+    ending::hold();
+    outcome
+}
+
+fn play(dir: &Path, args: Args, json: bool) -> Outcome {
     let (own, tee) = (args.model.zip(args.input), args.tee);
     let model = match &own {
         Some((file, input)) => Model { id: "your-model".to_owned(), file: absolute(file)?, input: absolute(input)? },
-        None => bundled(&dir)?,
+        None => bundled(dir)?,
     };
-    let mut world = World::new(&dir, model, tee)?;
+    let mut world = World::new(dir, model, tee)?;
     let mut progress = print::Progress::new(json);
     if !json {
         print::headline(tee);
@@ -150,18 +157,4 @@ fn labels() -> Result<(Vec<String>, Vec<String>), Failure> {
     let labels = value.get("labels").and_then(Value::as_array).ok_or_else(broken)?;
     let labels = labels.iter().map(|l| classes.get(usize::try_from(l.as_u64()?).ok()?).cloned());
     Ok((labels.collect::<Option<_>>().ok_or_else(broken)?, classes))
-}
-
-/// Ctrl-C and SIGTERM end the demo, or the lab, and its folder; the children end with their parent.
-pub fn end_on_signal(temporary: Option<PathBuf>) {
-    std::thread::spawn(move || {
-        let _ = runtime::block_on(async {
-            runtime::shutdown(false).await;
-            Ok(())
-        });
-        if let Some(dir) = temporary {
-            let _ = std::fs::remove_dir_all(dir);
-        }
-        std::process::exit(130);
-    });
 }

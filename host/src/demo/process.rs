@@ -18,6 +18,7 @@ use std::{
 
 use serde_json::Value;
 
+use super::ending;
 use crate::{failure::Failure, launch::beside};
 
 /// Longest wait for a service to say something.
@@ -61,14 +62,9 @@ impl Programs {
     /// Runs `program args --json` to its end, whatever its exit status.
     pub fn ask<S: AsRef<OsStr>>(&self, program: &Path, args: &[S]) -> Result<Answer, Failure> {
         let name = label(program, args);
-        let mut child = Command::new(program)
-            .args(args)
-            .arg("--json")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(self.log(&name)?)
-            .spawn()
-            .map_err(|e| Failure::file(program, "started", &e))?;
+        let mut command = Command::new(program);
+        command.args(args).arg("--json").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(self.log(&name)?);
+        let mut child = ending::spawn(&mut command).map_err(|e| Failure::file(program, "started", &e))?;
         let pid = child.id();
         let program_sha256 = program_sha256(pid);
         let mut text = String::new();
@@ -76,6 +72,7 @@ impl Programs {
             let _ = out.take(16 * MAX_LINE).read_to_string(&mut text);
         }
         let status = child.wait().map_err(|e| Failure::file(program, "awaited", &e))?;
+        ending::ended(&child);
         let json = text.lines().rev().find_map(|l| serde_json::from_str(l).ok()).unwrap_or(Value::Null);
         Ok(Answer { json, exit: status.code().unwrap_or(-1), pid, program: program_sha256 })
     }
@@ -95,14 +92,9 @@ impl Programs {
     /// Starts `program args --json` and listens to its events.
     pub fn serve<S: AsRef<OsStr>>(&self, program: &Path, args: &[S]) -> Result<Service, Failure> {
         let name = label(program, args);
-        let mut child = Command::new(program)
-            .args(args)
-            .arg("--json")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(self.log(&name)?)
-            .spawn()
-            .map_err(|e| Failure::file(program, "started", &e))?;
+        let mut command = Command::new(program);
+        command.args(args).arg("--json").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(self.log(&name)?);
+        let mut child = ending::spawn(&mut command).map_err(|e| Failure::file(program, "started", &e))?;
         let (sender, events) = channel();
         if let Some(out) = child.stdout.take() {
             let mut copy = self.log(&format!("{name}.events"))?;
@@ -200,6 +192,7 @@ impl Service {
 impl Drop for Service {
     fn drop(&mut self) {
         self.stop();
+        ending::ended(&self.child);
     }
 }
 

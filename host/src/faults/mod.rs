@@ -60,9 +60,11 @@ pub fn run(args: &Args, json: bool) -> Outcome {
         return Ok(());
     }
     let (dir, temporary) = demo::folder(args.keep.as_deref())?;
-    demo::end_on_signal(temporary.as_ref().map(|t| t.path().to_owned()));
+    demo::ending::on_signal(temporary.as_ref().map(|t| t.path().to_owned()));
     let started = std::time::Instant::now();
-    let rows = play_all(&dir, &tees, &faults, json)?;
+    let rows = play_all(&dir, &tees, &faults, json);
+    demo::ending::hold();
+    let rows = rows?;
     let failed = rows.iter().filter(|row| !row.as_expected()).count();
     let seconds = started.elapsed().as_secs_f64();
     if failed == 0 && json {

@@ -106,10 +106,7 @@ pub fn run(args: &Args, json: bool) -> Outcome {
         files::absent(&args.out)?;
     }
     let collateral = match asked(args, &client) {
-        Ok(collateral) => {
-            client.keep()?;
-            collateral
-        }
+        Ok(collateral) => collateral,
         Err(failure) => {
             // The answers themselves were wrong, so whatever of them came from the cache is asked for again.
             if matches!(failure.code, "FETCH_MALFORMED" | "COLLATERAL_MALFORMED" | "COLLATERAL_ROLLBACK") {
@@ -118,7 +115,12 @@ pub fn run(args: &Args, json: bool) -> Outcome {
             return Err(failure);
         }
     };
-    pack::written(&collateral, &args.out, args.replace, json)
+    pack::written(&collateral, &args.out, args.replace, json)?;
+    // A cache that cannot be written costs the next run some requests, and this one nothing.
+    if let Err(failure) = client.keep() {
+        eprintln!("attention: the answers were not kept in the cache: {} [{}]", failure.fact, failure.code);
+    }
+    Ok(())
 }
 
 /// All answers as collateral in which every item can be read, and none is older than in the file that is there.
