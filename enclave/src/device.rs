@@ -1,19 +1,20 @@
 //! Turns 64 bytes of REPORT_DATA into evidence, through the device that the two measured words name.
 //! It does not verify the evidence: verifiers outside do. What it reads for itself is how this very guest was launched.
 
+mod hardware;
 mod served;
 mod simulated;
 mod snp;
 mod tdx;
 
-use std::os::fd::OwnedFd;
+use std::os::fd::BorrowedFd;
 
 use vouchsafe_attestation::{EvidenceEnvelope, Mode, Tee};
 
 use crate::error::EnclaveError;
 
 pub use served::Served;
-pub use simulated::SimulatedDevice;
+pub use simulated::{Line, PATIENCE, SimulatedDevice, socket_line};
 
 /// The two measured words of the command line. The evidence device is a function of these and of nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +39,11 @@ pub trait EvidenceDevice: Send + Sync {
     /// # Errors
     /// `EVIDENCE_DEVICE`; `CONFIG_DIGEST_MISMATCH` when no digest is bound at all.
     fn own_launch(&self, challenge: [u8; 64]) -> Result<OwnLaunch, EnclaveError>;
+
+    /// A directory in which the device makes and reads its questions: the fence leaves it open. Most devices have none.
+    fn workplace(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
 }
 
 /// What a guest's own report says of its launch.
@@ -79,24 +85,30 @@ impl Words {
         }
     }
 
-    /// Whether this version has a driver for these words' device. Nothing falls back to simulation.
+    /// Whether this machine has these words' device. Nothing falls back to simulation.
     ///
     /// # Errors
-    /// `NO_TEE`.
+    /// `NO_TEE`; `EVIDENCE_DEVICE` when there is one that cannot be used.
     pub fn has_device(self) -> Result<(), EnclaveError> {
         match self.mode {
             Mode::Simulation => Ok(()),
-            Mode::Hardware => Err(EnclaveError::NoTee("this version has no driver for hardware devices")),
+            Mode::Hardware => hardware::open(self.tee).map(drop),
         }
     }
 
-    /// The evidence device of these words, behind the host channel's socket.
+    /// The evidence device of these words: the guest's own, or the simulated one behind the line that the host offers.
+    /// In hardware mode that line is not even opened.
     ///
     /// # Errors
     /// `NO_TEE`, `EVIDENCE_DEVICE`.
-    pub fn open_device(self, socket: OwnedFd) -> Result<Box<dyn EvidenceDevice>, EnclaveError> {
-        self.has_device()?;
-        Ok(Box::new(SimulatedDevice::new(socket, self.tee)?))
+    pub fn open_device(
+        self,
+        line: impl FnOnce() -> Result<Box<dyn Line>, EnclaveError>,
+    ) -> Result<Box<dyn EvidenceDevice>, EnclaveError> {
+        match self.mode {
+            Mode::Hardware => hardware::open(self.tee),
+            Mode::Simulation => Ok(Box::new(SimulatedDevice::new(line()?, self.tee))),
+        }
     }
 }
 
@@ -146,9 +158,16 @@ pub(crate) mod tests {
 
     #[test]
     fn missing_hardware_is_an_error_and_no_simulation() {
+        if hardware::open(Tee::SevSnp).is_ok() || hardware::open(Tee::Tdx).is_ok() {
+            println!("NOT RUN: missing_hardware_is_an_error_and_no_simulation: this machine has the hardware");
+            return;
+        }
         let open = |tee, mode| {
-            let (socket, _other) = UnixStream::pair().unwrap();
-            Words { tee, mode }.open_device(socket.into()).map(|_| ())
+            let line = || {
+                let (socket, _other) = UnixStream::pair().unwrap();
+                simulated::socket_line(socket.into())
+            };
+            Words { tee, mode }.open_device(line).map(|_| ())
         };
         for tee in [Tee::SevSnp, Tee::Tdx] {
             let error = open(tee, Mode::Hardware).err().unwrap();

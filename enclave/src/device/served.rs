@@ -1,15 +1,14 @@
 //! Turns a collateral file that the host hands over into the collateral of every evidence that leaves: the operator keeps it young.
 //! It verifies nothing in that file: whoever gets the evidence judges each item, under its own roots and policy.
 
-use std::fs::File;
-use std::io::Read as _;
-use std::os::fd::OwnedFd;
+use std::os::fd::BorrowedFd;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use vouchsafe_attestation::collateral::{self, MAX_BUNDLE};
 use vouchsafe_attestation::{Collateral, EncodingError, EvidenceEnvelope, SnpEnvelope, Tee};
 
 use super::{EvidenceDevice, OwnLaunch};
+use crate::channel::Handed;
 use crate::error::EnclaveError;
 
 /// Whose collateral accompanies the evidence.
@@ -38,12 +37,8 @@ impl Served {
     ///
     /// # Errors
     /// `COLLATERAL_FILE`.
-    pub fn replace(&self, file: OwnedFd) -> Result<(), EnclaveError> {
-        let mut bytes = Vec::new();
-        File::from(file)
-            .take(MAX_BUNDLE as u64 + 1)
-            .read_to_end(&mut bytes)
-            .map_err(|_| EnclaveError::Collateral("it cannot be read"))?;
+    pub fn replace(&self, file: Handed) -> Result<(), EnclaveError> {
+        let bytes = file.read(MAX_BUNDLE).map_err(|_| EnclaveError::Collateral("it cannot be read"))?;
         let collateral = collateral::parse(&bytes).map_err(|error| {
             EnclaveError::Collateral(match error {
                 EncodingError::TooLarge(..) => "it is larger than 1 MiB",
@@ -68,6 +63,10 @@ impl EvidenceDevice for Served {
             Source::File(collateral) => collateral.as_ref().clone(),
         };
         match (evidence, collateral) {
+            // A file without a leaf adds its list to the leaf that the device has.
+            (EvidenceEnvelope::SevSnp(snp), Collateral::SevSnp { leaf, crl, .. }) if leaf.is_empty() => {
+                Ok(EvidenceEnvelope::SevSnp(SnpEnvelope { crl, ..snp }))
+            }
             (EvidenceEnvelope::SevSnp(snp), Collateral::SevSnp { leaf, crl, asvk }) => {
                 Ok(EvidenceEnvelope::SevSnp(SnpEnvelope { report: snp.report, leaf, crl, asvk }))
             }
@@ -81,20 +80,26 @@ impl EvidenceDevice for Served {
     fn own_launch(&self, challenge: [u8; 64]) -> Result<OwnLaunch, EnclaveError> {
         self.device.own_launch(challenge)
     }
+
+    fn workplace(&self) -> Option<BorrowedFd<'_>> {
+        self.device.workplace()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::device::tests::UnsignedDevice;
+    use std::fs::File;
     use std::io::{Seek as _, Write as _};
+    use std::os::fd::OwnedFd;
     use std::sync::atomic::AtomicUsize;
 
-    fn file(bytes: &[u8]) -> OwnedFd {
+    fn file(bytes: &[u8]) -> Handed {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
         file.rewind().unwrap();
-        file.into()
+        OwnedFd::from(file).into()
     }
 
     fn snp(n: u8) -> Collateral {
@@ -111,6 +116,11 @@ mod tests {
             assert_eq!(served.replace(file(&collateral::to_bytes(&snp(n)))), Ok(()));
             assert_eq!(parts(), (evidence.clone(), snp(n)));
         }
+        // A list alone, beside the leaf that the device has.
+        let list = Collateral::SevSnp { leaf: vec![], crl: vec![6], asvk: vec![7] };
+        assert_eq!(served.replace(file(&collateral::to_bytes(&list))), Ok(()));
+        assert_eq!(parts(), (evidence.clone(), Collateral::SevSnp { leaf: vec![1], crl: vec![6], asvk: vec![] }));
+        assert_eq!(served.replace(file(&collateral::to_bytes(&snp(9)))), Ok(()));
         let tdx = br#"{"pck_crl_issuer_chain":"a","root_ca_crl":"01","pck_crl":"02","tcb_info_issuer_chain":"b","tcb_info":"{}",
             "tcb_info_signature":"03","qe_identity_issuer_chain":"c","qe_identity":"{}","qe_identity_signature":"04"}"#;
         assert!(collateral::parse(tdx).is_ok(), "control");
@@ -123,7 +133,10 @@ mod tests {
             assert_eq!(served.replace(file(bytes)), Err(EnclaveError::Collateral(what)));
             assert_eq!(parts(), (evidence.clone(), snp(9)), "what was served before stays: {what}");
         }
-        let directory = File::open("/").unwrap();
+        let in_a_frame = Handed::Bytes(collateral::to_bytes(&snp(3)));
+        assert_eq!(served.replace(in_a_frame), Ok(()));
+        assert_eq!(parts(), (evidence.clone(), snp(3)));
+        let directory = OwnedFd::from(File::open("/").unwrap());
         assert_eq!(served.replace(directory.into()), Err(EnclaveError::Collateral("it cannot be read")));
         assert_eq!(EnclaveError::Collateral("x").exit(), 3);
         assert_eq!(served.own_launch([8; 64]).unwrap().config_digest, [7; 32]);

@@ -1,4 +1,4 @@
-//! Turns questions into frames to the simulated secure processor behind a socket, and its frames into evidence.
+//! Turns questions into frames to the simulated secure processor behind a socket or a port, and its frames into evidence.
 //! It proves nothing about hardware: the processor is a program of the host, under a root made on that machine.
 
 use std::io::{Read, Write};
@@ -19,15 +19,28 @@ use crate::error::EnclaveError;
 /// A reply of the simulated processor is at most so long.
 const MAX_REPLY: usize = 1 << 20;
 /// A device that is silent for so long has failed.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What every question after a failed one gets.
-const CLOSED: &str = "its socket was closed after an earlier failure";
+const CLOSED: &str = "its line was closed after an earlier failure";
 
-/// The simulated secure processor, at the other end of a socket.
+/// The way to the simulated secure processor. Whoever makes one gives it a patience: reads and writes end at some time.
+pub trait Line: Read + Write + Send {
+    /// Tells the other end that nobody listens any more, where that takes more than dropping.
+    fn hang_up(&self) {}
+}
+
+impl Line for UnixStream {
+    fn hang_up(&self) {
+        // The other end may be gone already; the descriptor is closed in any case.
+        let _ = self.shutdown(Shutdown::Both);
+    }
+}
+
+/// The simulated secure processor, at the other end of a line.
 pub struct SimulatedDevice {
     /// Gone after the first failed exchange: what came next on it could be the answer to that question.
-    stream: Mutex<Option<UnixStream>>,
+    line: Mutex<Option<Box<dyn Line>>>,
     tee: Tee,
 }
 
@@ -38,35 +51,40 @@ struct LocalReport {
     tdreport: Vec<u8>,
 }
 
+/// The line through a Unix stream socket.
+///
+/// # Errors
+/// `EVIDENCE_DEVICE`.
+pub fn socket_line(socket: OwnedFd) -> Result<Box<dyn Line>, EnclaveError> {
+    let stream = UnixStream::from(socket);
+    let ready = stream
+        .set_nonblocking(false)
+        .and_then(|()| stream.set_read_timeout(Some(PATIENCE)))
+        .and_then(|()| stream.set_write_timeout(Some(PATIENCE)));
+    ready.map_err(|_| EnclaveError::Device("its socket is none"))?;
+    Ok(Box::new(stream))
+}
+
 impl SimulatedDevice {
-    /// The device of a technology behind a socket.
-    ///
-    /// # Errors
-    /// `EVIDENCE_DEVICE`.
-    pub fn new(socket: OwnedFd, tee: Tee) -> Result<Self, EnclaveError> {
-        let stream = UnixStream::from(socket);
-        let ready = stream
-            .set_nonblocking(false)
-            .and_then(|()| stream.set_read_timeout(Some(PATIENCE)))
-            .and_then(|()| stream.set_write_timeout(Some(PATIENCE)));
-        ready.map_err(|_| EnclaveError::Device("its socket is none"))?;
-        Ok(Self { stream: Mutex::new(Some(stream)), tee })
+    /// The device of a technology behind a line.
+    #[must_use]
+    pub fn new(line: Box<dyn Line>, tee: Tee) -> Self {
+        Self { line: Mutex::new(Some(line)), tee }
     }
 
     fn ask<T: DeserializeOwned>(&self, what: &str, data: &[u8; 64]) -> Result<T, EnclaveError> {
         let body = format!("{{\"{what}\":\"{}\"}}", b64url(data));
-        let mut stream = self.stream.lock().map_err(|_| EnclaveError::Device("an earlier quote panicked"))?;
-        let open = stream.as_mut().ok_or(EnclaveError::Device(CLOSED))?;
-        let reply = match exchange(open, body.as_bytes()) {
+        let mut line = self.line.lock().map_err(|_| EnclaveError::Device("an earlier quote panicked"))?;
+        let open = line.as_mut().ok_or(EnclaveError::Device(CLOSED))?;
+        let reply = match exchange(open.as_mut(), body.as_bytes()) {
             Ok(reply) => reply,
             Err(_) => {
-                // The other end may be gone already; the descriptor is closed in any case.
-                let _ = open.shutdown(Shutdown::Both);
-                *stream = None;
-                return Err(EnclaveError::Device("its socket closed or is silent"));
+                open.hang_up();
+                *line = None;
+                return Err(EnclaveError::Device("its line closed or is silent"));
             }
         };
-        drop(stream);
+        drop(line);
         serde_json::from_slice(&reply).map_err(|_| EnclaveError::Device("it refused to quote"))
     }
 }
@@ -90,7 +108,7 @@ impl EvidenceDevice for SimulatedDevice {
     }
 }
 
-fn exchange(stream: &mut UnixStream, body: &[u8]) -> std::io::Result<Vec<u8>> {
+fn exchange(stream: &mut dyn Line, body: &[u8]) -> std::io::Result<Vec<u8>> {
     let too_long = || std::io::Error::from(std::io::ErrorKind::InvalidData);
     let mut frame = u32::try_from(body.len()).map_err(|_| too_long())?.to_be_bytes().to_vec();
     frame.extend_from_slice(body);
@@ -132,7 +150,7 @@ mod tests {
             }
             asked
         });
-        (SimulatedDevice::new(theirs.into(), tee).unwrap(), answer)
+        (SimulatedDevice::new(socket_line(theirs.into()).unwrap(), tee), answer)
     }
 
     fn snp_evidence(data: &[u8; 64]) -> Value {
@@ -207,15 +225,15 @@ mod tests {
     fn after_a_failed_exchange_a_late_answer_is_never_read() {
         for broken in ["late", "too long", "cut"] {
             let (mut ours, theirs) = UnixStream::pair().unwrap();
-            let device = SimulatedDevice::new(theirs.into(), Tee::SevSnp).unwrap();
+            let patience = theirs.try_clone().unwrap();
+            let device = SimulatedDevice::new(socket_line(theirs.into()).unwrap(), Tee::SevSnp);
             let reply = snp_evidence(&[8; 64]).to_string();
             let frame = [&u32::try_from(reply.len()).unwrap().to_be_bytes()[..], reply.as_bytes()].concat();
             ours.write_all(&frame).unwrap();
             assert!(device.quote([8; 64]).is_ok(), "control");
             match broken {
                 "late" => {
-                    let wait = Some(Duration::from_millis(20));
-                    device.stream.lock().unwrap().as_ref().unwrap().set_read_timeout(wait).unwrap();
+                    patience.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
                 }
                 "too long" => ours.write_all(&u32::MAX.to_be_bytes()).unwrap(),
                 _ => {
@@ -223,7 +241,7 @@ mod tests {
                     ours.shutdown(Shutdown::Write).unwrap();
                 }
             }
-            let failed = EnclaveError::Device("its socket closed or is silent");
+            let failed = EnclaveError::Device("its line closed or is silent");
             assert_eq!(device.quote([8; 64]).err(), Some(failed), "{broken}");
             // A good answer, too late: its other end sees the socket closed, and nobody reads it.
             let late = ours.write_all(&frame);
