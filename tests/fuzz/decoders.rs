@@ -9,12 +9,18 @@
     reason = "a panic here is what is looked for"
 )]
 
-use std::{io, sync::OnceLock};
+use std::{
+    fs::File,
+    io,
+    os::unix::fs::FileExt as _,
+    sync::{Arc, OnceLock},
+};
 
 use vouchsafe_attestation::{
     Anchors, Collateral, Evidence, EvidenceEnvelope, Mode, TdxCollateral, UnixTime, collateral, lp::sha256, verify,
 };
 use vouchsafe_policies::Policy;
+use vouchsafe_sealed::{SealedError, Shelf, Volume};
 
 /// The committed base of each technology: accepted evidence whose keys exist no more.
 pub const REPORT: &[u8] = include_bytes!("../vectors/evidence/sev-snp/base/report.bin");
@@ -26,6 +32,9 @@ pub const QUOTE: &[u8] = include_bytes!("../vectors/evidence/tdx/base/quote.bin"
 pub const COLLATERAL: &[u8] = include_bytes!("../vectors/evidence/tdx/base/collateral.json");
 pub const TDX_ROOT: &[u8] = include_bytes!("../vectors/evidence/tdx/base/root.pem");
 pub const TDX_POLICY: &str = include_str!("../vectors/evidence/tdx/base/policy.toml");
+/// A volume of two packages, and the key that signed both.
+pub const VOLUME: &[u8] = include_bytes!("../vectors/volume/accept-two-models/volume.bin");
+const VENDOR: &str = include_str!("../vectors/sealed/accept-small/vendor.pub");
 /// 2026-06-01T00:00:00Z, the time of the committed cases.
 const AT: UnixTime = UnixTime(1_780_272_000);
 /// Header and body of a version 4 quote: what its attestation key signs.
@@ -190,4 +199,46 @@ pub fn envelopes() -> [Vec<u8>; 2] {
     let snp = EvidenceEnvelope::sev_snp(REPORT.to_vec(), LEAF.to_vec(), CRL.to_vec());
     let tdx = EvidenceEnvelope::tdx(QUOTE.to_vec(), tdx_collateral().clone());
     [snp, tdx].map(|envelope| serde_json::to_vec(&envelope).unwrap())
+}
+
+/// A volume, one package on it, and that package's blobs: as these bytes, and with these bytes as the index of the base.
+pub fn volume(bytes: &[u8]) -> Fate {
+    let fates = [volume_of(bytes), volume_of(&with_index(bytes))];
+    if fates.contains(&Fate::Accepted) { Fate::Accepted } else { Fate::Refused }
+}
+
+/// Which of the vendor's packages stands where is the host's to say.
+fn volume_of(bytes: &[u8]) -> Fate {
+    static PACKAGES_OF_BASE: OnceLock<[[u8; 32]; 2]> = OnceLock::new();
+    let base = PACKAGES_OF_BASE.get_or_init(|| ["empty", "vector"].map(|id| package(VOLUME, id).unwrap()));
+    match package(bytes, "vector") {
+        Ok(manifest) => only_if(base.contains(&manifest), Fate::Accepted),
+        Err(error) => {
+            assert!(matches!(error.exit(), 2 | 6 | 9) && !error.to_string().is_empty());
+            Fate::Refused
+        }
+    }
+}
+
+/// The manifest digest of a package whose every blob was compared.
+fn package(volume: &[u8], id: &str) -> Result<[u8; 32], SealedError> {
+    let device = File::from(rustix::fs::memfd_create("volume", rustix::fs::MemfdFlags::CLOEXEC).unwrap());
+    device.write_all_at(volume, 0).unwrap();
+    let shelf = Shelf::Volume(Arc::new(Volume::open(device)?));
+    let package = shelf.package(id, &[VENDOR.trim().parse().unwrap()])?;
+    package.verify_blobs(&mut |_, _| {})?;
+    Ok(package.manifest_digest())
+}
+
+/// The index of the base.
+pub fn volume_index() -> &'static [u8] {
+    let length = u64::from_be_bytes(VOLUME[32..40].try_into().unwrap());
+    &VOLUME[40..40 + usize::try_from(length).unwrap()]
+}
+
+fn with_index(index: &[u8]) -> Vec<u8> {
+    let mut head = [&VOLUME[..32], &(index.len() as u64).to_be_bytes(), index].concat();
+    head.resize(head.len().next_multiple_of(4096), 0);
+    let rest = VOLUME.get(head.len()..).unwrap_or_default();
+    [&head, rest].concat()
 }

@@ -95,6 +95,20 @@ const TOML: &[&[u8]] = &[
     b"extends = \"hardware-snp-strict\"\n",
 ];
 
+const VOLUME: &[&[u8]] = &[
+    &[0xff; 8],
+    &[0; 8],
+    b"4096",
+    b"18446744073709551615",
+    b"\"offset\":0",
+    b",\"length\":0",
+    b"vector/",
+    b"empty/",
+    b"../",
+    b"[[[[[[[[",
+    b"]}",
+];
+
 /// Runs the seeds, which are accepted, then the mutants; returns how many of those were accepted.
 fn run(name: &str, decoder: fn(&[u8]) -> Fate, seeds: &[&[u8]], words: &[&[u8]]) -> usize {
     for seed in seeds {
@@ -153,4 +167,9 @@ fn ten_thousand_policies() {
 fn ten_thousand_envelopes() {
     let [snp, tdx] = decoders::envelopes();
     run("evidence_envelope", decoders::evidence_envelope, &[&snp, &tdx], JSON);
+}
+
+#[test]
+fn ten_thousand_volumes() {
+    run("volume", decoders::volume, &[decoders::VOLUME, decoders::volume_index()], VOLUME);
 }

@@ -7,12 +7,13 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process::{Command, Output},
+    sync::Arc,
 };
 
 use ring::signature::Ed25519KeyPair;
 use tempfile::TempDir;
 use vouchsafe_attestation::{Ed25519Public, Mode, dsse};
-use vouchsafe_sealed::{ModelKey, Package, Role, SealInput, SealSpec, seal};
+use vouchsafe_sealed::{ModelKey, Package, Role, SealInput, SealSpec, Shelf, Volume, seal};
 
 const MIB: usize = 1 << 20;
 const KEY: [u8; 32] = [0x5a; 32];
@@ -20,6 +21,8 @@ const SEED: [u8; 32] = [0x6b; 32];
 const USAGE: &[u8] = br#"{"version":1}"#;
 /// Committed vectors: (accepted, refused). `enclave/sealed/src/tests/vectors.rs` counts them too.
 const VECTORS: (usize, usize) = (4, 53);
+/// Committed volumes; `enclave/sealed/src/tests/volume_vectors.rs` counts them too.
+const VOLUMES: (usize, usize) = (2, 16);
 
 /// The reference program with its libraries, or nothing where `cargo xtask test` has not installed them.
 struct Reference {
@@ -153,4 +156,74 @@ fn the_reference_agrees_with_every_committed_vector() {
         }
     }
     assert_eq!((accepted, refused), VECTORS);
+}
+
+#[test]
+fn the_reference_agrees_with_every_committed_volume() {
+    let Some(reference) = Reference::find("the_reference_agrees_with_every_committed_volume") else { return };
+    let (root, out) = (reference.workspace.join("tests/vectors/volume"), TempDir::new().unwrap());
+    let (mut accepted, mut refused) = (0, 0);
+    for entry in fs::read_dir(&root).unwrap().map(Result::unwrap) {
+        let (dir, name) = (entry.path(), entry.file_name());
+        let target = out.path().join(&name);
+        let output = reference.run("files", &[&dir.join("volume.bin"), &target]);
+        let words = String::from_utf8_lossy(&output.stderr);
+        if dir.join("code").exists() {
+            assert!(!output.status.success() && words.starts_with("refused: "), "{name:?}: {words}");
+            assert!(!target.exists(), "{name:?}");
+            refused += 1;
+            continue;
+        }
+        assert!(output.status.success(), "{name:?}: {words}");
+        for line in fs::read_to_string(dir.join("models")).unwrap().lines() {
+            let (id, vector) = line.split_once(' ').unwrap();
+            let package = root.join("../sealed").join(vector).join("package");
+            let names = |dir: &Path| {
+                let names = fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name());
+                names.collect::<std::collections::BTreeSet<_>>()
+            };
+            assert_eq!(names(&target.join(id)), names(&package), "{name:?}");
+            for file in names(&package) {
+                assert!(fs::read(target.join(id).join(&file)).unwrap() == fs::read(package.join(&file)).unwrap());
+            }
+        }
+        accepted += 1;
+    }
+    assert_eq!((accepted, refused), VOLUMES);
+}
+
+#[test]
+fn both_readers_judge_the_launchers_volume_alike() {
+    let Some(reference) = Reference::find("both_readers_judge_the_launchers_volume_alike") else { return };
+    let (root, dir) = (reference.workspace.join("tests/vectors"), TempDir::new().unwrap());
+    let (models, path) = (dir.path().join("models"), dir.path().join("volume"));
+    for (id, vector) in [("empty", "accept-empty-graph"), ("vector", "accept-small")] {
+        fs::create_dir_all(models.join(id)).unwrap();
+        for file in fs::read_dir(root.join("sealed").join(vector).join("package")).unwrap().map(Result::unwrap) {
+            fs::copy(file.path(), models.join(id).join(file.file_name())).unwrap();
+        }
+    }
+    let file = fs::File::options().read(true).write(true).create_new(true).open(&path).unwrap();
+    vouchsafe_launcher::volume::Volume::create(&models, file, 0).unwrap();
+    let judge = |what: &str| {
+        let ours = Volume::open(fs::File::open(&path).unwrap()).map(|volume| Shelf::Volume(Arc::new(volume)));
+        let output = reference.run("files", &[&path, &dir.path().join("out")]);
+        let _ = fs::remove_dir_all(dir.path().join("out"));
+        assert_eq!(ours.is_ok(), output.status.success(), "{what}: {}", String::from_utf8_lossy(&output.stderr));
+        ours
+    };
+    let vendor = fs::read_to_string(root.join("sealed/accept-small/vendor.pub")).unwrap().trim().parse().unwrap();
+    let package = judge("as the launcher wrote it").unwrap().package("vector", &[vendor]).unwrap();
+    package.verify_blobs(&mut |_, _| {}).unwrap();
+
+    let whole = fs::read(&path).unwrap();
+    let index = u64::from_be_bytes(whole[32..40].try_into().unwrap());
+    let mut opened = 0;
+    for at in (0..40 + usize::try_from(index).unwrap() + 2).step_by(37) {
+        let mut bad = whole.clone();
+        bad[at] ^= 1 << (at % 8);
+        fs::write(&path, bad).unwrap();
+        opened += usize::from(judge(&format!("byte {at}")).is_ok());
+    }
+    println!("{opened} of the changed volumes are opened, by both readers or by none");
 }

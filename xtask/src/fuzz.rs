@@ -11,8 +11,8 @@ use crate::workspace::{Workspace, ended_well, make_dir};
 
 const CARGO_FUZZ_VERSION: &str = "0.13.2";
 /// Every target; each is a file of this name under `tests/fuzz/targets`.
-pub(crate) const TARGETS: [&str; 7] =
-    ["report", "quote", "certificate", "crl", "collateral_json", "policy", "evidence_envelope"];
+pub(crate) const TARGETS: [&str; 8] =
+    ["report", "quote", "certificate", "crl", "collateral_json", "policy", "evidence_envelope", "volume"];
 /// No decoder may need more, the harness and its corpus included.
 const MEMORY_MIB: u32 = 256;
 /// No single input may take longer, in seconds.
@@ -133,6 +133,9 @@ fn cargo_fuzz(workspace: &Workspace) -> Result<PathBuf, ChoreError> {
 /// Fills the corpus with committed files: the bases, and cases with one faulty file. What other signed cases hold would be
 /// accepted beside the base's other files, which is what the targets take for a finding.
 fn seed(root: &Path, target: &str, corpus: &Path) -> Result<(), ChoreError> {
+    if target == "volume" {
+        return seed_volumes(root, corpus);
+    }
     let wanted: &[&str] = match target {
         "report" => &["report.bin"],
         "quote" => &["quote.bin"],
@@ -160,6 +163,23 @@ fn seed(root: &Path, target: &str, corpus: &Path) -> Result<(), ChoreError> {
                     fs::copy(&from, to).map_err(ChoreError::file(&from))?;
                 }
             }
+        }
+    }
+    Ok(())
+}
+
+/// Every committed volume, and its index alone: the target takes both.
+fn seed_volumes(root: &Path, corpus: &Path) -> Result<(), ChoreError> {
+    let dir = root.join("tests/vectors/volume");
+    for case in fs::read_dir(&dir).map_err(ChoreError::file(&dir))? {
+        let case = case.map_err(ChoreError::file(&dir))?;
+        let from = case.path().join("volume.bin");
+        let bytes = fs::read(&from).map_err(ChoreError::file(&from))?;
+        let index = bytes.get(40..).unwrap_or_default().split(|b| *b == 0).next().unwrap_or_default();
+        let name = case.file_name();
+        for (kind, seed) in [("whole", bytes.as_slice()), ("index", index)] {
+            let to = corpus.join(format!("{kind}-{}", name.display()));
+            fs::write(&to, seed).map_err(ChoreError::file(&to))?;
         }
     }
     Ok(())

@@ -1,20 +1,14 @@
 //! Turns a package directory into regular files, opened below one descriptor and never through a link.
 //! It believes nothing that it reads: signatures and digests are verified by its callers.
 
-use std::{
-    collections::HashSet,
-    fs::File,
-    io::{ErrorKind, Read as _},
-    os::fd::OwnedFd,
-    path::Path,
-};
+use std::{collections::HashSet, fs::File, io::ErrorKind, os::fd::OwnedFd, path::Path};
 
 use rustix::{
     fs::{CWD, Dir, FileType, Mode, OFlags, fstat, openat},
     io::Errno,
 };
 
-use crate::SealedError;
+use crate::{SealedError, piece::Piece};
 
 /// Name of the signed manifest.
 pub(crate) const MANIFEST: &str = "manifest.dsse.json";
@@ -46,8 +40,8 @@ impl Directory {
         Self(fd)
     }
 
-    /// Opens the regular file `name` and tells its length.
-    pub(crate) fn file(&self, name: &str) -> Result<(File, u64), SealedError> {
+    /// Opens the regular file `name`.
+    pub(crate) fn piece(&self, name: &str) -> Result<Piece, SealedError> {
         let not_regular = || SealedError::PackageNotRegular(name.to_owned());
         // NONBLOCK: opening a pipe must not wait for a writer.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -61,15 +55,7 @@ impl Directory {
             return Err(not_regular());
         }
         let len = u64::try_from(stat.st_size).map_err(|_| not_regular())?;
-        Ok((File::from(fd), len))
-    }
-
-    /// Reads all of `name`, at most one byte more than `cap`: a longer result is too long.
-    pub(crate) fn read(&self, name: &str, cap: usize) -> Result<Vec<u8>, SealedError> {
-        let (file, _) = self.file(name)?;
-        let mut bytes = Vec::new();
-        file.take(cap as u64 + 1).read_to_end(&mut bytes).map_err(|e| SealedError::PackageUnreadable(e.kind()))?;
-        Ok(bytes)
+        Ok(Piece::of_file(File::from(fd), len))
     }
 
     /// Refuses every entry that is not among `expected`.
@@ -89,6 +75,6 @@ impl Directory {
     }
 }
 
-fn kind(errno: Errno) -> ErrorKind {
+pub(crate) fn kind(errno: Errno) -> ErrorKind {
     std::io::Error::from(errno).kind()
 }

@@ -7,6 +7,8 @@ use std::io::ErrorKind;
 /// Why a package was not sealed or not opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SealedError {
+    /// There is no package of this model.
+    PackageMissing,
     /// The package directory or a file in it could not be read.
     PackageUnreadable(ErrorKind),
     /// A file that the format or the manifest names is absent (its name in the format).
@@ -66,6 +68,27 @@ pub enum SealedError {
     /// The caller asked for a file that the manifest does not have (file index).
     BlobIndex(u32),
 
+    /// The volume's device could not be read, or is neither a block device nor a regular file.
+    VolumeDevice(ErrorKind),
+    /// The device does not begin with the magic of a volume.
+    VolumeMagic,
+    /// The index is longer than 1 MiB or than the device.
+    VolumeIndexLength,
+    /// The index is not compact JSON with exactly its fields.
+    VolumeIndex,
+    /// The index names too many files (number of files).
+    VolumeFiles(usize),
+    /// Bytes between the index and the next page are not zero.
+    VolumePadding,
+    /// A path is not a model id, a slash and a file name (position in the index).
+    VolumePath(u32),
+    /// A path stands twice in the index (position of the second).
+    VolumePathTwice(u32),
+    /// A file begins off a page, within the index, or leaves the device (position in the index).
+    VolumeRange(u32),
+    /// A file overlaps another (position in the index).
+    VolumeOverlap(u32),
+
     /// The key is not the one to which the manifest commits.
     KeyCommitment,
     /// The receiver of the plaintext failed.
@@ -124,8 +147,15 @@ impl SealedError {
         const FETCH: &str = "Fetch the package from the vendor again; it was changed or cut on its way.";
         const MAKER: &str = "Ask the vendor for a package that the current `vouchsafe seal` wrote.";
         const KEYS: &str = "Compare the pinned vendor keys with those the vendor publishes.";
+        const VOLUME: &str =
+            "Launch again, so that a new volume is written; if that does not help, the host changes it.";
         const DISK: &str = "See to the disk, the path and its permissions, then try again.";
         match self {
+            Self::PackageMissing => (
+                "PACKAGE_MISSING",
+                9,
+                "Put the package into the models directory, in a folder named after its model id, and try again.",
+            ),
             Self::PackageUnreadable(_) => ("PACKAGE_UNREADABLE", 9, DISK),
             Self::PackageMissingFile(_) => ("PACKAGE_MISSING_FILE", 6, FETCH),
             Self::PackageExtraFile => {
@@ -156,6 +186,18 @@ impl SealedError {
             Self::BlobPadding(_) => ("BLOB_PADDING", 6, MAKER),
             Self::BlobDigests => ("BLOB_DIGESTS", 6, MAKER),
             Self::BlobIndex(_) => ("BLOB_INDEX", 1, "Name a file index that `vouchsafe package show` lists."),
+            Self::VolumeDevice(_) => {
+                ("VOLUME_DEVICE", 9, "Attach a volume that `vouchsafe launch` wrote, as a read-only disk.")
+            }
+            Self::VolumeMagic => ("VOLUME_MAGIC", 6, VOLUME),
+            Self::VolumeIndexLength => ("VOLUME_INDEX_LENGTH", 6, VOLUME),
+            Self::VolumeIndex => ("VOLUME_INDEX", 6, VOLUME),
+            Self::VolumeFiles(_) => ("VOLUME_FILES", 6, VOLUME),
+            Self::VolumePadding => ("VOLUME_PADDING", 6, VOLUME),
+            Self::VolumePath(_) => ("VOLUME_PATH", 6, VOLUME),
+            Self::VolumePathTwice(_) => ("VOLUME_PATH_TWICE", 6, VOLUME),
+            Self::VolumeRange(_) => ("VOLUME_RANGE", 6, VOLUME),
+            Self::VolumeOverlap(_) => ("VOLUME_OVERLAP", 6, VOLUME),
             Self::KeyCommitment => {
                 ("KEY_COMMITMENT", 5, "This key belongs to another model or version; ask for the key of this package.")
             }
@@ -189,6 +231,7 @@ impl SealedError {
 impl fmt::Display for SealedError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::PackageMissing => f.write_str("there is no package of a configured model"),
             Self::PackageUnreadable(io) => write!(f, "the package cannot be read: {io}"),
             Self::PackageMissingFile(name) => write!(f, "the package lacks {name}"),
             Self::PackageExtraFile => f.write_str("the package holds a file that its manifest does not name"),
@@ -219,6 +262,20 @@ impl fmt::Display for SealedError {
             Self::BlobPadding(i) => write!(f, "the padding of file {i} is not zero"),
             Self::BlobDigests => f.write_str("the sealed list of plaintext digests does not fit the manifest"),
             Self::BlobIndex(i) => write!(f, "the package has no file {i}"),
+            Self::VolumeDevice(io) => write!(f, "the volume's device cannot be read: {io}"),
+            Self::VolumeMagic => f.write_str("the device does not begin as a volume does"),
+            Self::VolumeIndexLength => f.write_str("the volume's index is longer than 1 MiB or than the device"),
+            Self::VolumeIndex => f.write_str("the volume's index is not the compact JSON that the format names"),
+            Self::VolumeFiles(n) => write!(f, "the volume's index names {n} files, more than 4096"),
+            Self::VolumePadding => f.write_str("the bytes between the volume's index and the next page are not zero"),
+            Self::VolumePath(n) => write!(f, "the path of entry {n} of the volume's index is not allowed"),
+            Self::VolumePathTwice(n) => {
+                write!(f, "the path of entry {n} of the volume's index is taken by an earlier one")
+            }
+            Self::VolumeRange(n) => {
+                write!(f, "entry {n} of the volume's index begins off a page, in the index or beyond the device")
+            }
+            Self::VolumeOverlap(n) => write!(f, "entry {n} of the volume's index overlaps another"),
             Self::KeyCommitment => f.write_str("the key is not the one to which the manifest commits"),
             Self::UnsealSink(io) => write!(f, "the receiver of the plaintext failed: {io}"),
             Self::UnsealMemory(n) => write!(f, "{n} bytes of plaintext do not fit into memory"),

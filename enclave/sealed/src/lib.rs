@@ -10,10 +10,13 @@ mod header;
 mod key;
 mod manifest;
 mod package;
+mod piece;
 mod plaintext;
 mod seal;
+mod shelf;
 mod staging;
 mod unseal;
+mod volume;
 
 pub use digests::{DigestEntry, Digests};
 pub use error::SealedError;
@@ -23,6 +26,8 @@ pub use manifest::{CHUNK_LEN, FileEntry, MAX_FILES, MAX_MANIFEST, MAX_PADDED_LEN
 pub use package::{MAX_USAGE_POLICY, Package};
 pub use plaintext::Plaintext;
 pub use seal::{SealInput, SealSpec, SealedSummary, seal};
+pub use shelf::Shelf;
+pub use volume::{MAX_VOLUME_FILES, MAX_VOLUME_INDEX, Volume};
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
-//! Turns a directory into a [`Package`]: manifest and usage policy signed by the vendor, every file present in its length.
+//! Turns the files of a package into a [`Package`]: manifest and usage policy signed by the vendor, every file present in its length.
 //! No key is needed and no blob is read yet: contents are compared by `verify_blobs` or while unsealing.
 
-use std::{collections::HashSet, os::fd::OwnedFd, path::Path};
+use std::{collections::HashSet, path::Path};
 
 use vouchsafe_attestation::{
     Ed25519Public, EncodingError,
@@ -12,6 +12,7 @@ use vouchsafe_attestation::{
 use crate::{
     MAX_MANIFEST, Manifest, SealedError,
     directory::{self, Directory, blob_name, list_name},
+    shelf::Files,
 };
 
 /// A usage policy has at most so many bytes.
@@ -22,7 +23,7 @@ const MAX_USAGE_ENVELOPE: usize = 512 * 1024;
 /// A sealed package whose manifest and usage policy the vendor signed.
 #[must_use]
 pub struct Package {
-    pub(crate) directory: Directory,
+    pub(crate) stored: Files,
     pub(crate) manifest: Manifest,
     manifest_digest: [u8; 32],
     usage_policy: Vec<u8>,
@@ -35,20 +36,13 @@ impl Package {
     /// # Errors
     /// `PACKAGE_*`, `MANIFEST_*`, `BLOB_LENGTH`, `BLOB_LIST`.
     pub fn open(dir: &Path, vendor_keys: &[Ed25519Public]) -> Result<Self, SealedError> {
-        Self::open_directory(Directory::open(dir)?, vendor_keys)
+        Self::open_files(Files::Directory(Directory::open(dir)?), vendor_keys)
     }
 
-    /// Opens the package in a directory that the caller opened.
-    ///
-    /// # Errors
-    /// Those of [`Package::open`].
-    pub fn open_fd(dir: OwnedFd, vendor_keys: &[Ed25519Public]) -> Result<Self, SealedError> {
-        Self::open_directory(Directory::from_fd(dir), vendor_keys)
-    }
-
-    fn open_directory(directory: Directory, vendor_keys: &[Ed25519Public]) -> Result<Self, SealedError> {
+    /// The same, wherever the files stand.
+    pub(crate) fn open_files(stored: Files, vendor_keys: &[Ed25519Public]) -> Result<Self, SealedError> {
         // 1. The manifest: size, signature, then fields.
-        let envelope = directory.read(directory::MANIFEST, MAX_MANIFEST)?;
+        let envelope = stored.read(directory::MANIFEST, MAX_MANIFEST)?;
         let opened = dsse::open(&envelope, dsse::MANIFEST, vendor_keys, 1, MAX_MANIFEST).map_err(|e| match e {
             EncodingError::TooLarge(..) => SealedError::ManifestTooLarge,
             EncodingError::Signatures(_) => SealedError::ManifestSignature,
@@ -61,7 +55,7 @@ impl Package {
             return Err(SealedError::ManifestThreshold(manifest.threshold, signers.len()));
         }
         // 2. The usage policy: signature by the same rule, then its digest. Its contents are the policy engine's to read.
-        let envelope = directory.read(directory::USAGE_POLICY, MAX_USAGE_ENVELOPE)?;
+        let envelope = stored.read(directory::USAGE_POLICY, MAX_USAGE_ENVELOPE)?;
         let usage = dsse::open(&envelope, dsse::USAGE_POLICY, vendor_keys, threshold, MAX_USAGE_ENVELOPE);
         let usage = usage.map_err(|e| match e {
             EncodingError::Signatures(needed) => SealedError::PackageUsageSignature(needed),
@@ -70,27 +64,21 @@ impl Package {
         if usage.payload.len() > MAX_USAGE_POLICY || sha256(&usage.payload) != manifest.usage_policy_digest {
             return Err(SealedError::PackageUsagePolicy);
         }
-        // 3. The directory: exactly the named files, each regular and of its length.
+        // 3. The files: exactly the named files, each regular and of its length.
         let mut expected = HashSet::from([directory::MANIFEST.to_owned(), directory::USAGE_POLICY.to_owned()]);
         for file in &manifest.files {
             expected.extend([blob_name(file.index), list_name(file.index)]);
         }
-        directory.only(&expected)?;
+        stored.only(&expected)?;
         for file in &manifest.files {
-            if directory.file(&blob_name(file.index))?.1 != file.blob_len {
+            if stored.piece(&blob_name(file.index))?.length() != file.blob_len {
                 return Err(SealedError::BlobLength(file.index));
             }
-            if directory.file(&list_name(file.index))?.1 != file.list_len() {
+            if stored.piece(&list_name(file.index))?.length() != file.list_len() {
                 return Err(SealedError::BlobList(file.index));
             }
         }
-        Ok(Self {
-            directory,
-            manifest_digest: sha256(&payload),
-            manifest,
-            usage_policy: usage.payload.to_vec(),
-            signers,
-        })
+        Ok(Self { stored, manifest_digest: sha256(&payload), manifest, usage_policy: usage.payload.to_vec(), signers })
     }
 
     /// What the vendor signed.

@@ -1,10 +1,7 @@
 //! Turns a package and its model key into plaintext, in one pass: read a chunk, compare its digest, decrypt, hand it on.
 //! It cannot take back what it handed on: after an error the caller drops everything it received.
 
-use std::{
-    fs::File,
-    io::{self, ErrorKind, Read as _},
-};
+use std::io::{self, ErrorKind, Read as _};
 
 use ring::aead::Tag;
 
@@ -15,6 +12,7 @@ use crate::{
     directory::{blob_name, list_name},
     header::header,
     key::{FileContext, compare_commitment},
+    piece::Piece,
     plaintext::Buffer,
 };
 
@@ -114,7 +112,7 @@ impl Package {
 /// Ciphertext chunks that are the vendor's: each has been compared with the signed list.
 struct Chunks<'a> {
     file: &'a FileEntry,
-    blob: File,
+    blob: Piece,
     list: DigestList,
     buffer: Buffer,
     next: u64,
@@ -131,10 +129,10 @@ impl<'a> Chunks<'a> {
         let index = file.index;
         // The list has at most 48 bytes per MiB of a length that the vendor signed.
         let cap = usize::try_from(file.list_len()).map_err(|_| SealedError::BlobList(index))?;
-        let list = package.directory.read(&list_name(index), cap)?;
+        let list = package.stored.read(&list_name(index), cap)?;
         let list = DigestList::open(index, list, file.chunks(), &file.list_digest)?;
-        let (mut blob, len) = package.directory.file(&blob_name(index))?;
-        if len != file.blob_len {
+        let mut blob = package.stored.piece(&blob_name(index))?;
+        if blob.length() != file.blob_len {
             return Err(SealedError::BlobLength(index));
         }
         let mut found = [0; HEADER_LEN];
@@ -163,7 +161,7 @@ impl<'a> Chunks<'a> {
     }
 }
 
-fn read(blob: &mut File, into: &mut [u8], index: u32) -> Result<(), SealedError> {
+fn read(blob: &mut Piece, into: &mut [u8], index: u32) -> Result<(), SealedError> {
     blob.read_exact(into).map_err(|e| match e.kind() {
         ErrorKind::UnexpectedEof => SealedError::BlobLength(index),
         other => SealedError::BlobUnreadable(index, other),

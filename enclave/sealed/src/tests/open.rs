@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use vouchsafe_attestation::dsse;
 
 use super::support::{Fixture, resign, signer, store};
-use crate::{Package, directory::MANIFEST};
+use crate::{Package, Shelf, directory::MANIFEST};
 
 fn code(change: impl FnOnce(&Path)) -> (&'static str, u8) {
     let (dir, fixture) = (TempDir::new().unwrap(), Fixture::small());
@@ -103,8 +103,8 @@ fn a_package_renamed_away_stays_the_one_that_was_opened() {
     let (dir, fixture) = (TempDir::new().unwrap(), Fixture::small());
     let (path, newer) = (dir.path().join("m"), Fixture { sequence: 8, ..Fixture::small() });
     store(&path, &fixture.files());
-    let fd = openat(CWD, &path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
-    let package = Package::open_fd(fd, &fixture.vendor_keys()).unwrap();
+    let fd = openat(CWD, dir.path(), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
+    let package = Shelf::Directory(fd).package("m", &fixture.vendor_keys()).unwrap();
     fs::rename(&path, dir.path().join("old")).unwrap();
     store(&path, &newer.files_of_series(1));
     assert_eq!(*package.unseal_to_vec(&fixture.model_key(), 0).unwrap(), *fixture.plaintexts()[0]);

@@ -9,9 +9,11 @@ use serde_json::Value;
 use tempfile::TempDir;
 use vouchsafe_attestation::{Ed25519Public, Mode, dsse, lp::sha256};
 
+use super::shelf;
 use crate::{
     ModelKey, Package, Role, SealInput, SealSpec, SealedError,
     directory::{MANIFEST, blob_name, list_name},
+    manifest::allowed_name,
     seal::seal_with,
 };
 
@@ -131,7 +133,7 @@ pub(super) fn store(dir: &Path, files: &Files) {
 pub(super) fn judge(files: &Files, key: &ModelKey, vendor_keys: &[Ed25519Public]) -> Result<Vec<Vec<u8>>, SealedError> {
     let dir = TempDir::new().unwrap();
     store(dir.path(), files);
-    judge_dir(dir.path(), key, vendor_keys)
+    judge_both(dir.path(), files, key, vendor_keys)
 }
 
 pub(super) fn judge_dir(
@@ -139,10 +141,33 @@ pub(super) fn judge_dir(
     key: &ModelKey,
     vendor_keys: &[Ed25519Public],
 ) -> Result<Vec<Vec<u8>>, SealedError> {
-    let package = Package::open(dir, vendor_keys)?;
+    judge_both(dir, &load(dir), key, vendor_keys)
+}
+
+/// The same files give the same in a directory and in a volume.
+fn judge_both(
+    dir: &Path,
+    files: &Files,
+    key: &ModelKey,
+    vendor_keys: &[Ed25519Public],
+) -> Result<Vec<Vec<u8>>, SealedError> {
+    let result = Package::open(dir, vendor_keys).and_then(|package| judge_package(&package, key));
+    let volume = shelf::volume(&shelf::paths("m", files));
+    let volume = shelf::on_volume(&volume).and_then(|shelf| shelf.package("m", vendor_keys));
+    let of_volume = volume.and_then(|package| judge_package(&package, key));
+    if files.keys().all(|name| allowed_name(name)) {
+        assert!(of_volume == result, "{:?} in a volume, {:?} in a directory", of_volume.err(), result.err());
+    } else {
+        assert!(matches!(of_volume, Err(SealedError::VolumePath(_))), "a name that no volume holds");
+    }
+    result
+}
+
+/// What a package gives under a key.
+pub(super) fn judge_package(package: &Package, key: &ModelKey) -> Result<Vec<Vec<u8>>, SealedError> {
     // With and without a pass over the blobs first, the answer is the same.
     let blobs = package.verify_blobs(&mut |_, _| {});
-    let unsealed = unseal_all(&package, key);
+    let unsealed = unseal_all(package, key);
     match (&blobs, &unsealed) {
         (Ok(_), _) => {}
         (Err(a), Err(b)) if a == b || b.exit() == 5 => {}
