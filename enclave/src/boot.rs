@@ -1,25 +1,26 @@
-//! Turns a fresh process into a serving one, state by state: booting, attested, unsealed, serving. No state can be skipped.
+//! Turns a fresh process or machine into a serving one, state by state: booting, attested, unsealed, serving. No state can be skipped.
 //! `Attested` means that this machine's own report binds the configuration; whether anybody accepts that report is theirs to say.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::net::TcpListener;
-use std::os::fd::OwnedFd;
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Instant;
 
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::sync::{mpsc, watch};
 use vouchsafe_attestation::lp::{Transcript, sha256};
+use vouchsafe_sealed::Shelf;
 
 use crate::attest::Window;
-use crate::authority;
-use crate::channel::{Descriptors, HostChannel, HostRequest};
+use crate::authority::{self, Gaps};
+use crate::channel::{Handed, HostChannel, HostRequest};
 use crate::config::{BUILD_TIME, Config, MAX_CONFIG, ModelConfig};
-use crate::device::{EvidenceDevice, Served, Words};
+use crate::device::{Served, Words};
+use crate::dial::Way;
 use crate::engine::Runtime;
 use crate::error::EnclaveError;
-use crate::keeper::{Backoff, Keeper};
+use crate::ground::{Ground, Supplies};
+use crate::keeper::{Backoff, Keeper, refresh};
 use crate::lease::GuestClock;
 use crate::library::Library;
 use crate::model::{Model, Registry};
@@ -29,26 +30,22 @@ use crate::serve::{Service, accept};
 use crate::tls::Identity;
 use crate::unseal::Unsealer;
 
-/// The descriptors are here, the device is chosen; nothing of the configuration has been parsed.
+/// The supplies are here, the device is chosen; nothing of the configuration has been parsed.
 pub struct Booting {
     words: Words,
-    device: Arc<dyn EvidenceDevice>,
-    config: Vec<u8>,
-    models: OwnedFd,
-    onnxruntime: OwnedFd,
-    listener: TcpListener,
-    collateral: Option<OwnedFd>,
+    supplies: Supplies,
 }
 
-/// The own report binds this configuration; the process has left the file system and the network, models and brokers excepted.
+/// The own report binds this configuration; the program has left the file system and the network, models and brokers excepted.
 pub struct Attested {
     words: Words,
     device: Arc<Served>,
     config: Config,
     config_digest: [u8; 32],
-    models: OwnedFd,
+    models: Arc<Shelf>,
     runtime: Runtime,
     listener: TcpListener,
+    way: Way,
 }
 
 /// Every configured model runs under a lease.
@@ -74,75 +71,69 @@ pub struct Serving {
 ///
 /// `wipes` says whether the allocator overwrites what is freed: the program asked for that before anything else.
 pub fn main(words: impl Iterator<Item = String>, wipes: bool) -> u8 {
-    let dropped = authority::drop_authority().and(if wipes {
-        Ok(())
-    } else {
-        Err(EnclaveError::System("overwrite freed memory"))
-    });
+    let mut words = words.peekable();
+    let ground = Ground::here(words.peek().map(String::as_str));
+    let ready = ground.prepare().and(if wipes { Ok(()) } else { Err(EnclaveError::System("overwrite freed memory")) });
     crate::log::install();
-    let channel = match HostChannel::stdin() {
-        Ok(channel) => channel,
-        Err(error) => return fatal(None, &error),
+    let channel = ground.channel(&ready);
+    let result = match (ready, &channel) {
+        (Err(error), _) => Err(error),
+        (Ok(()), Err(error)) => Err(error.clone()),
+        (Ok(()), Ok(channel)) => run(ground, words, channel.as_ref()),
     };
-    match dropped.and_then(|()| run(words, &channel)) {
+    ground.end(match result {
         Ok(()) => {
             public_event!("stopped");
             0
         }
-        Err(error) => fatal(Some(&channel), &error),
+        Err(error) => {
+            ground.report(&error);
+            if let Ok(Some(channel)) = &channel {
+                channel.send_fatal(&error);
+            }
+            error.exit()
+        }
+    })
+}
+
+/// Tells the launcher the boot state, where there is one.
+fn tell(channel: Option<&HostChannel>, state: &'static str) {
+    if let Some(channel) = channel {
+        channel.send_state(state);
     }
 }
 
-fn run(words: impl Iterator<Item = String>, channel: &HostChannel) -> Result<(), EnclaveError> {
-    let words = Words::parse(words)?;
+fn run(ground: Ground, words: impl Iterator<Item = String>, channel: Option<&HostChannel>) -> Result<(), EnclaveError> {
+    let words = ground.words(words)?;
     words.has_device()?;
-    channel.send_state("booting");
+    tell(channel, "booting");
     let booting = Booting::receive(words, channel)?;
     let attested = booting.attest()?;
     // From here on threads may start: they inherit the fence.
-    channel.send_state("attested");
+    tell(channel, "attested");
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|_| EnclaveError::System("start the runtime"))?;
-    let requests = listen(channel.try_clone()?)?;
-    let result = runtime.block_on(supervise(attested, channel, requests));
+    let (send, requests) = mpsc::channel(8);
+    if let Some(channel) = channel {
+        listen(channel.try_clone()?, send.clone())?;
+    }
+    let result = runtime.block_on(async {
+        ground.attend(send)?;
+        supervise(attested, channel, requests).await
+    });
     runtime.shutdown_background();
     result
 }
 
-fn fatal(channel: Option<&HostChannel>, error: &EnclaveError) -> u8 {
-    let fact = error.to_string();
-    let ticket = match error {
-        EnclaveError::KeyRefused { ticket } => ticket.as_str(),
-        _ => "",
-    };
-    public_event!("fatal", pub_code = error.code(), pub_fact = fact, pub_advice = error.advice(), pub_ticket = ticket);
-    if let Some(channel) = channel {
-        channel.send_fatal(error);
-    }
-    error.exit()
-}
-
 impl Booting {
-    /// Takes the descriptors of the first frame and opens the device that the words name.
+    /// Takes the first frame and gathers what the boot needs.
     ///
     /// # Errors
-    /// `HOST_CHANNEL`, `NO_TEE`, `SYSTEM`.
-    pub fn receive(words: Words, channel: &HostChannel) -> Result<Self, EnclaveError> {
-        let Descriptors { device, config, models, onnxruntime, listener, collateral } = channel.receive_hello()?;
-        let device = Arc::from(words.open_device(device)?);
-        let mut bytes = Vec::new();
-        let cap = MAX_CONFIG as u64 + 1;
-        File::from(config)
-            .take(cap)
-            .read_to_end(&mut bytes)
-            .map_err(|_| EnclaveError::System("read the configuration"))?;
-        let listener = TcpListener::from(listener);
-        listener
-            .set_nonblocking(true)
-            .map_err(|_| EnclaveError::Channel("the fifth descriptor is no listening socket"))?;
-        Ok(Self { words, device, config: bytes, models, onnxruntime, listener, collateral })
+    /// `HOST_CHANNEL`, `NO_TEE`, `EVIDENCE_DEVICE`, `INIT_*`, `VOLUME_*`, `SUPPLY_MISSING`.
+    pub fn receive(words: Words, channel: Option<&HostChannel>) -> Result<Self, EnclaveError> {
+        Ok(Self { words, supplies: Ground::supplies(words, channel)? })
     }
 
     /// Compares the configuration with the own report, and only then parses it; compares program and library with it, and only
@@ -151,34 +142,42 @@ impl Booting {
     /// # Errors
     /// `EVIDENCE_DEVICE`, `CONFIG_DIGEST_MISMATCH`, `CONFIG_*`, `MEASUREMENT_MISMATCH`, `ORT_*`, `AUTHORITY`, `COLLATERAL_FILE`.
     pub fn attest(self) -> Result<Attested, EnclaveError> {
+        let Self { words, supplies } = self;
+        let Supplies { device, config, models, library, listener, way, collateral, agent_policy } = supplies;
+        let bytes = config.read(MAX_CONFIG).map_err(|_| EnclaveError::System("read the configuration"))?;
         let mut nonce = [0; 32];
         SystemRandom::new().fill(&mut nonce).map_err(|_| EnclaveError::Identity("nonce"))?;
-        let own = self.device.own_launch(Transcript::<64>::new("vouchsafe/1 boot").lp(&nonce).finish())?;
-        let config_digest = sha256(&self.config);
+        let own = device.own_launch(Transcript::<64>::new("vouchsafe/1 boot").lp(&nonce).finish())?;
+        let config_digest = sha256(&bytes);
         if own.config_digest != config_digest {
             return Err(EnclaveError::ConfigDigestMismatch);
         }
-        let config = Config::parse(&self.config)?;
-        let library = Library::read(self.onnxruntime)?;
-        library.is_measured(self.words, &own.measurement)?;
+        let config = Config::parse(&bytes)?;
+        config.says_what_runs(agent_policy)?;
+        let library = Library::read(library)?;
+        library.is_measured(words, &own.measurement)?;
         let runtime = Runtime::load(&library)?;
-        let ports = config.brokers.iter().map(|b| b.address.port());
-        let enforced = authority::fence(&self.models, ports, config.landlock)?;
+        let packages = match &models {
+            Shelf::Directory(directory) => Some(directory.as_fd()),
+            Shelf::Volume(_) => None,
+        };
+        let ports = way.ports(config.brokers.iter().map(|b| b.address.port()));
+        let enforced = authority::fence(Gaps { packages, workplace: device.workplace(), ports }, config.landlock)?;
         public_event!(
             "attested",
-            pub_mode = self.words.mode.as_str(),
-            pub_tee = self.words.tee.as_str(),
+            pub_mode = words.mode.as_str(),
+            pub_tee = words.tee.as_str(),
             pub_config_digest = hex::encode(config_digest),
             pub_landlock = enforced,
             pub_landlock_demanded = config.landlock.as_str(),
         );
-        let Self { words, device, models, listener, collateral, .. } = self;
         let device = Arc::new(Served::new(device, words.tee));
         if let Some(file) = collateral {
             device.replace(file)?;
             public_event!("collateral");
         }
-        Ok(Attested { words, device, config, config_digest, models, runtime, listener })
+        let models = Arc::new(models);
+        Ok(Attested { words, device, config, config_digest, models, runtime, listener, way })
     }
 }
 
@@ -188,10 +187,10 @@ impl Attested {
     /// # Errors
     /// The first definite refusal.
     pub async fn unseal(self) -> Result<Unsealed, EnclaveError> {
-        let Self { words, device, config, config_digest, models, runtime, listener } = self;
+        let Self { words, device, config, config_digest, models, runtime, listener, way } = self;
         let clock = Arc::new(GuestClock::new(BUILD_TIME, Instant::now()));
-        let client =
-            ReleaseClient::new(&config.brokers, device.clone(), words, config.release_keys.clone(), clock.clone())?;
+        let (keys, dialer) = (config.release_keys.clone(), way.open()?);
+        let client = ReleaseClient::new(&config.brokers, dialer, device.clone(), words, keys, clock.clone())?;
         let manifest_keys = config.manifest_keys.clone();
         let unsealer =
             Arc::new(Unsealer { models, manifest_keys, mode: words.mode, client, runtime, clock: clock.clone() });
@@ -253,7 +252,7 @@ impl Unsealed {
 }
 
 impl Serving {
-    /// Looks at the models directory again, beside the requests under way.
+    /// Looks at the packages again, beside the requests under way.
     pub fn reload(&self) {
         let keeper = self.keeper.clone();
         tokio::spawn(async move { keeper.reload().await });
@@ -269,25 +268,28 @@ impl Serving {
 /// Goes through the remaining states while the host may ask to stop.
 async fn supervise(
     attested: Attested,
-    channel: &HostChannel,
+    channel: Option<&HostChannel>,
     mut requests: mpsc::Receiver<HostRequest>,
 ) -> Result<(), EnclaveError> {
-    let device = attested.device.clone();
+    let (device, models) = (attested.device.clone(), attested.models.clone());
     let unsealing = attested.unseal();
     tokio::pin!(unsealing);
     let unsealed = loop {
         tokio::select! {
             unsealed = &mut unsealing => break unsealed?,
             request = requests.recv() => match request {
-                // The directory is read afresh at every attempt anyway.
-                Some(HostRequest::Reload(file)) => renew(&device, file),
+                // The packages themselves are read afresh at every attempt anyway.
+                Some(HostRequest::Reload(file)) => {
+                    renew(&device, file);
+                    refresh(&models).await;
+                }
                 Some(HostRequest::Stop | HostRequest::Gone) | None => return Ok(()),
             },
         }
     };
-    channel.send_state("unsealed");
+    tell(channel, "unsealed");
     let serving = unsealed.serve()?;
-    channel.send_state("serving");
+    tell(channel, "serving");
     public_event!("serving");
     loop {
         match requests.recv().await {
@@ -306,7 +308,7 @@ async fn supervise(
 }
 
 /// Serves a new collateral file, or goes on with what is served and says so: a host's mistake stops no enclave that serves.
-fn renew(device: &Served, file: Option<OwnedFd>) {
+fn renew(device: &Served, file: Option<Handed>) {
     match file.map(|file| device.replace(file)) {
         None => {}
         Some(Ok(())) => public_event!("collateral"),
@@ -318,8 +320,7 @@ fn renew(device: &Served, file: Option<OwnedFd>) {
 }
 
 /// Waits for the host's requests on a thread of its own.
-fn listen(channel: HostChannel) -> Result<mpsc::Receiver<HostRequest>, EnclaveError> {
-    let (send, receive) = mpsc::channel(8);
+fn listen(channel: HostChannel, send: mpsc::Sender<HostRequest>) -> Result<(), EnclaveError> {
     let wait = move || {
         loop {
             // A channel that breaks its protocol is as good as gone.
@@ -333,27 +334,32 @@ fn listen(channel: HostChannel) -> Result<mpsc::Receiver<HostRequest>, EnclaveEr
     std::thread::Builder::new()
         .name("host-channel".into())
         .spawn(wait)
-        .map_err(|_| EnclaveError::System("start a thread"))?;
-    Ok(receive)
+        .map(drop)
+        .map_err(|_| EnclaveError::System("start a thread"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::OwnLaunch;
+    use crate::device::{EvidenceDevice, OwnLaunch};
+    use crate::library::Source;
+    use std::fs::File;
+    use std::os::fd::OwnedFd;
     use vouchsafe_attestation::{EvidenceEnvelope, Mode, Tee};
 
     fn booting(config: &[u8], device: Arc<dyn EvidenceDevice>) -> Booting {
         let file = || OwnedFd::from(File::open("/dev/null").unwrap());
-        Booting {
-            words: Words { tee: Tee::SevSnp, mode: Mode::Simulation },
+        let supplies = Supplies {
             device,
-            config: config.to_vec(),
-            models: file(),
-            onnxruntime: file(),
+            config: Handed::Bytes(config.to_vec()),
+            models: Shelf::Directory(file()),
+            library: Source::Handed(file()),
             listener: TcpListener::bind("127.0.0.1:0").unwrap(),
+            way: Way::Direct,
             collateral: None,
-        }
+            agent_policy: false,
+        };
+        Booting { words: Words { tee: Tee::SevSnp, mode: Mode::Simulation }, supplies }
     }
 
     /// Its report binds one configuration.
@@ -378,5 +384,29 @@ mod tests {
         // Control: the bound one is parsed, and only then found wrong.
         let bound = booting(text, Arc::new(Bound(sha256(text)))).attest().err().unwrap();
         assert_eq!(bound.code(), "CONFIG_INVALID");
+    }
+
+    #[test]
+    fn a_containers_copy_of_the_init_data_counts_by_the_own_report_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        std::fs::create_dir(root.join("models")).unwrap();
+        let boot = |given: &str, bound: &str| {
+            std::fs::write(root.join("init-data"), given).unwrap();
+            let supplies =
+                crate::container::tests::found(root, Arc::new(Bound(sha256(bound.as_bytes())))).ok().unwrap();
+            let words = Words { tee: Tee::SevSnp, mode: Mode::Hardware };
+            let error = Booting { words, supplies }.attest().err().unwrap();
+            (error.code(), error.exit())
+        };
+        let alone = crate::config::tests::wrap(&crate::config::tests::inner());
+        let whole = format!("{alone}\"policy.rego\" = 'package agent_policy'\n\"aa.toml\" = ''\n");
+        assert_eq!(boot(&whole, &alone), ("CONFIG_DIGEST_MISMATCH", 2), "an item more than is bound");
+        assert_eq!(boot(&alone, &whole), ("CONFIG_DIGEST_MISMATCH", 2), "an item less");
+        assert_eq!(boot(&format!("{whole}\n"), &whole), ("CONFIG_DIGEST_MISMATCH", 2), "a line more");
+        assert_eq!(boot("", &whole), ("CONFIG_DIGEST_MISMATCH", 2), "nothing");
+        assert_eq!(boot(&alone, &alone), ("CONFIG_INVALID", 1), "bound, and anything could run here");
+        // Control: the configuration is taken; what is missing next is the library.
+        assert_eq!(boot(&whole, &whole), ("ORT_LOAD", 9));
     }
 }

@@ -1,25 +1,45 @@
-//! Turns the host channel (standard input, a Unix stream socket) into frames and file descriptors, and sends states back.
-//! It does not trust the host: what a descriptor holds is judged by whoever reads it.
+//! Turns the host channel into a first frame and requests, and sends states back: a Unix socket of a process, a port of a machine.
+//! It does not trust the host: what a descriptor or a frame holds is judged by whoever reads it.
 
-use std::io::IoSliceMut;
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+mod socket;
 
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recvmsg, send};
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use vouchsafe_attestation::encoding::serde_b64url;
 
 use crate::error::EnclaveError;
+use crate::init::Port;
 
-/// A frame longer than this is refused before it is read.
-const MAX_FRAME: usize = 1 << 20;
-/// The first frame carries so many descriptors, and one more with a collateral file.
-const DESCRIPTORS: usize = 5;
+/// A frame on a port longer than this is refused before it is read: it may hold a whole collateral file, in base64url.
+const MAX_PORT_FRAME: usize = 2 << 20;
 
 /// The host channel.
-pub struct HostChannel(OwnedFd);
+pub struct HostChannel(Way);
 
-/// What the first frame carries.
+enum Way {
+    Socket(OwnedFd),
+    Port(Port),
+}
+
+/// What the first frame brings.
+pub enum Hello {
+    /// To a process: descriptors.
+    Descriptors(Descriptors),
+    /// To a machine: the bytes themselves. It finds the rest among its devices.
+    Bytes {
+        /// The bound configuration.
+        config: Vec<u8>,
+        /// The collateral file; without one, the device's own collateral is served.
+        collateral: Option<Vec<u8>>,
+    },
+}
+
+/// What the first frame to a process carries.
 pub struct Descriptors {
     /// Socket of the simulated processor.
     pub device: OwnedFd,
@@ -35,11 +55,46 @@ pub struct Descriptors {
     pub collateral: Option<OwnedFd>,
 }
 
+/// A small file of the host's: still to be read, or read by the host already.
+#[derive(Debug)]
+pub enum Handed {
+    /// Open, unread.
+    File(OwnedFd),
+    /// What it holds.
+    Bytes(Vec<u8>),
+}
+
+impl Handed {
+    /// All of it, at most one byte more than `cap`: a longer result is too long. Blocks.
+    ///
+    /// # Errors
+    /// Those of the file.
+    pub fn read(self, cap: usize) -> std::io::Result<Vec<u8>> {
+        match self {
+            Self::File(file) => {
+                let mut bytes = Vec::new();
+                File::from(file).take(cap as u64 + 1).read_to_end(&mut bytes)?;
+                Ok(bytes)
+            }
+            Self::Bytes(mut bytes) => {
+                bytes.truncate(cap.saturating_add(1));
+                Ok(bytes)
+            }
+        }
+    }
+}
+
+impl From<OwnedFd> for Handed {
+    fn from(file: OwnedFd) -> Self {
+        Self::File(file)
+    }
+}
+
 /// What the launcher asks while the enclave runs.
 #[derive(Debug)]
 pub enum HostRequest {
-    /// Read the models directory again, and this collateral file.
-    Reload(Option<OwnedFd>),
+    /// Look at the sealed packages again, and read this collateral file.
+    Reload(Option<Handed>),
     /// End after the requests under way.
     Stop,
     /// The launcher is gone.
@@ -48,7 +103,7 @@ pub enum HostRequest {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Hello {
+struct SocketHello {
     v: u32,
     #[serde(default)]
     collateral: bool,
@@ -56,9 +111,22 @@ struct Hello {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Reload {
+struct PortHello {
+    v: u32,
+    config: Bytes,
     #[serde(default)]
-    collateral: bool,
+    collateral: Option<Bytes>,
+}
+
+#[derive(Deserialize)]
+struct Bytes(#[serde(with = "serde_b64url")] Vec<u8>);
+
+/// `C` says of the collateral file whether it is attached, or holds it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Reload<C> {
+    #[serde(default)]
+    collateral: C,
 }
 
 #[derive(Deserialize)]
@@ -66,9 +134,9 @@ struct Reload {
 struct Empty {}
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "lowercase")]
-enum Asked {
-    Reload(Reload),
+#[serde(deny_unknown_fields, rename_all = "lowercase", bound = "C: Default + DeserializeOwned")]
+enum Asked<C> {
+    Reload(Reload<C>),
     Stop(Empty),
 }
 
@@ -79,13 +147,19 @@ impl HostChannel {
     /// `HOST_CHANNEL`.
     pub fn stdin() -> Result<Self, EnclaveError> {
         let fd = rustix::stdio::stdin().try_clone_to_owned();
-        Ok(Self(fd.map_err(|_| EnclaveError::Channel("standard input is closed"))?))
+        Ok(Self::of_socket(fd.map_err(|_| EnclaveError::Channel("standard input is closed"))?))
     }
 
     /// A channel on any stream socket.
     #[must_use]
-    pub fn new(fd: OwnedFd) -> Self {
-        Self(fd)
+    pub fn of_socket(fd: OwnedFd) -> Self {
+        Self(Way::Socket(fd))
+    }
+
+    /// A channel on a virtio-serial port.
+    #[must_use]
+    pub fn of_port(port: Port) -> Self {
+        Self(Way::Port(port))
     }
 
     /// A second handle, for the thread that waits for requests.
@@ -93,27 +167,44 @@ impl HostChannel {
     /// # Errors
     /// `SYSTEM`.
     pub fn try_clone(&self) -> Result<Self, EnclaveError> {
-        self.0.try_clone().map(Self).map_err(|_| EnclaveError::System("duplicate a descriptor"))
+        let way = match &self.0 {
+            Way::Socket(socket) => socket.try_clone().map(Way::Socket),
+            Way::Port(port) => port.try_clone().map(Way::Port),
+        };
+        way.map(Self).map_err(|_| EnclaveError::System("duplicate a descriptor"))
     }
 
     /// Receives the first frame.
     ///
     /// # Errors
     /// `HOST_CHANNEL`.
-    pub fn receive_hello(&self) -> Result<Descriptors, EnclaveError> {
-        let (bytes, mut fds) =
-            receive(self.0.as_fd())?.ok_or(EnclaveError::Channel("it closed before the first frame"))?;
-        let hello: Hello =
-            serde_json::from_slice(&bytes).map_err(|_| EnclaveError::Channel("the first frame is not {\"v\":1}"))?;
-        if hello.v != 1 {
+    pub fn receive_hello(&self) -> Result<Hello, EnclaveError> {
+        const CLOSED: EnclaveError = EnclaveError::Channel("it closed before the first frame");
+        let (v, hello) = match &self.0 {
+            Way::Socket(socket) => {
+                let (bytes, mut fds) = socket::receive(socket.as_fd())?.ok_or(CLOSED)?;
+                let hello: SocketHello = serde_json::from_slice(&bytes)
+                    .map_err(|_| EnclaveError::Channel("the first frame is not {\"v\":1}"))?;
+                let collateral = if hello.collateral { fds.pop() } else { None };
+                let [device, config, models, onnxruntime, listener] = <[OwnedFd; socket::DESCRIPTORS]>::try_from(fds)
+                    .map_err(|_| {
+                    EnclaveError::Channel("the first frame carries exactly five descriptors, or six with collateral")
+                })?;
+                let all = Descriptors { device, config, models, onnxruntime, listener, collateral };
+                (hello.v, Hello::Descriptors(all))
+            }
+            Way::Port(port) => {
+                let bytes = receive(port)?.ok_or(CLOSED)?;
+                let hello: PortHello = serde_json::from_slice(&bytes)
+                    .map_err(|_| EnclaveError::Channel("the first frame is not {\"v\":1,\"config\":…}"))?;
+                let collateral = hello.collateral.map(|Bytes(bytes)| bytes);
+                (hello.v, Hello::Bytes { config: hello.config.0, collateral })
+            }
+        };
+        if v != 1 {
             return Err(EnclaveError::Channel("the first frame has another version"));
         }
-        let collateral = if hello.collateral { fds.pop() } else { None };
-        let [device, config, models, onnxruntime, listener] =
-            <[OwnedFd; DESCRIPTORS]>::try_from(fds).map_err(|_| {
-                EnclaveError::Channel("the first frame carries exactly five descriptors, or six with collateral")
-            })?;
-        Ok(Descriptors { device, config, models, onnxruntime, listener, collateral })
+        Ok(hello)
     }
 
     /// Waits for the next request.
@@ -121,17 +212,30 @@ impl HostChannel {
     /// # Errors
     /// `HOST_CHANNEL` for a frame that is none.
     pub fn receive_request(&self) -> Result<HostRequest, EnclaveError> {
-        let Some((bytes, mut fds)) = receive(self.0.as_fd())? else { return Ok(HostRequest::Gone) };
-        let asked = serde_json::from_slice(&bytes);
-        let asked = asked.map_err(|_| EnclaveError::Channel("a request is neither reload nor stop"))?;
-        let (announced, request) = match asked {
-            Asked::Reload(Reload { collateral }) => (usize::from(collateral), HostRequest::Reload(None)),
-            Asked::Stop(Empty {}) => (0, HostRequest::Stop),
-        };
-        match (fds.len() == announced, fds.pop()) {
-            (true, Some(file)) => Ok(HostRequest::Reload(Some(file))),
-            (true, None) => Ok(request),
-            (false, _) => Err(EnclaveError::Channel("a request carries one descriptor with collateral, and else none")),
+        match &self.0 {
+            Way::Socket(socket) => {
+                let Some((bytes, mut fds)) = socket::receive(socket.as_fd())? else { return Ok(HostRequest::Gone) };
+                let (announced, request) = match asked::<bool>(&bytes)? {
+                    Asked::Reload(Reload { collateral }) => (usize::from(collateral), HostRequest::Reload(None)),
+                    Asked::Stop(Empty {}) => (0, HostRequest::Stop),
+                };
+                match (fds.len() == announced, fds.pop()) {
+                    (true, Some(file)) => Ok(HostRequest::Reload(Some(file.into()))),
+                    (true, None) => Ok(request),
+                    (false, _) => {
+                        Err(EnclaveError::Channel("a request carries one descriptor with collateral, and else none"))
+                    }
+                }
+            }
+            Way::Port(port) => {
+                let Some(bytes) = receive(port)? else { return Ok(HostRequest::Gone) };
+                Ok(match asked::<Option<Bytes>>(&bytes)? {
+                    Asked::Reload(Reload { collateral }) => {
+                        HostRequest::Reload(collateral.map(|Bytes(bytes)| Handed::Bytes(bytes)))
+                    }
+                    Asked::Stop(Empty {}) => HostRequest::Stop,
+                })
+            }
         }
     }
 
@@ -156,146 +260,42 @@ impl HostChannel {
         let Ok(length) = u32::try_from(body.len()) else { return };
         let mut bytes = length.to_be_bytes().to_vec();
         bytes.extend_from_slice(&body);
-        let mut rest = bytes.as_slice();
-        while let Ok(sent @ 1..) = send(&self.0, rest, SendFlags::NOSIGNAL) {
-            rest = rest.get(sent..).unwrap_or_default();
-            if rest.is_empty() {
-                return;
+        match &self.0 {
+            Way::Socket(socket) => socket::send_all(socket.as_fd(), &bytes),
+            Way::Port(port) => {
+                let mut port = port;
+                let _ = port.write_all(&bytes);
             }
         }
     }
 }
 
-/// A frame's body and the descriptors that came with it.
-type Frame = (Vec<u8>, Vec<OwnedFd>);
+fn asked<C: Default + DeserializeOwned>(bytes: &[u8]) -> Result<Asked<C>, EnclaveError> {
+    serde_json::from_slice(bytes).map_err(|_| EnclaveError::Channel("a request is neither reload nor stop"))
+}
 
-/// One frame; nothing at the end of the stream.
-fn receive(fd: BorrowedFd<'_>) -> Result<Option<Frame>, EnclaveError> {
-    let mut fds = Vec::new();
+/// One frame's body from a port; nothing when the host disconnected between two frames.
+fn receive(mut port: &Port) -> Result<Option<Vec<u8>>, EnclaveError> {
+    let inside = |error: std::io::Error| {
+        EnclaveError::Channel(if error.kind() == ErrorKind::UnexpectedEof {
+            "it closed inside a frame"
+        } else {
+            "it cannot be read"
+        })
+    };
     let mut length = [0; 4];
-    if !fill(fd, &mut length, &mut fds)? {
+    if port.read(&mut length[..1]).map_err(inside)? == 0 {
         return Ok(None);
     }
+    port.read_exact(&mut length[1..]).map_err(inside)?;
     let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
-    if length > MAX_FRAME {
-        return Err(EnclaveError::Channel("a frame is larger than 1 MiB"));
+    if length > MAX_PORT_FRAME {
+        return Err(EnclaveError::Channel("a frame is larger than 2 MiB"));
     }
     let mut body = vec![0; length];
-    if !fill(fd, &mut body, &mut fds)? && length > 0 {
-        return Err(EnclaveError::Channel("it closed inside a frame"));
-    }
-    Ok(Some((body, fds)))
-}
-
-/// Fills the buffer; `false` at the end of the stream before its first byte.
-fn fill(fd: BorrowedFd<'_>, buffer: &mut [u8], fds: &mut Vec<OwnedFd>) -> Result<bool, EnclaveError> {
-    let mut at = 0;
-    while at < buffer.len() {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS + 1))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let mut slices = [IoSliceMut::new(&mut buffer[at..])];
-        let got = match recvmsg(fd, &mut slices, &mut control, RecvFlags::CMSG_CLOEXEC) {
-            Ok(message) => message.bytes,
-            Err(rustix::io::Errno::INTR) => continue,
-            Err(_) => return Err(EnclaveError::Channel("it cannot be read")),
-        };
-        for message in control.drain() {
-            if let RecvAncillaryMessage::ScmRights(received) = message {
-                fds.extend(received);
-            }
-        }
-        match got {
-            0 if at == 0 => return Ok(false),
-            0 => return Err(EnclaveError::Channel("it closed inside a frame")),
-            got => at += got,
-        }
-    }
-    Ok(true)
+    port.read_exact(&mut body).map_err(inside)?;
+    Ok(Some(body))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, sendmsg};
-    use std::io::{IoSlice, Write};
-    use std::os::unix::net::UnixStream;
-
-    fn pair() -> (UnixStream, HostChannel) {
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        (ours, HostChannel::new(theirs.into()))
-    }
-
-    fn frame(text: &str) -> Vec<u8> {
-        let mut bytes = u32::try_from(text.len()).unwrap().to_be_bytes().to_vec();
-        bytes.extend_from_slice(text.as_bytes());
-        bytes
-    }
-
-    fn send_with(socket: &UnixStream, bytes: &[u8], count: usize) {
-        let borrowed = vec![socket.as_fd(); count];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        assert!(control.push(SendAncillaryMessage::ScmRights(&borrowed)));
-        sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::empty()).unwrap();
-    }
-
-    #[test]
-    fn the_first_frame_brings_five_descriptors() {
-        let (host, channel) = pair();
-        send_with(&host, &frame("{\"v\":1}"), 5);
-        assert!(channel.receive_hello().is_ok());
-        send_with(&host, &frame("{\"v\":1}"), 4);
-        assert_eq!(channel.receive_hello().err().unwrap().code(), "HOST_CHANNEL");
-    }
-
-    #[test]
-    fn a_collateral_file_is_announced_and_comes_last() {
-        let (host, channel) = pair();
-        for (text, count, expected) in [
-            ("{\"v\":1,\"collateral\":true}", 6, Some(true)),
-            ("{\"v\":1,\"collateral\":false}", 5, Some(false)),
-            ("{\"v\":1,\"collateral\":true}", 5, None),
-            ("{\"v\":1}", 6, None),
-            ("{\"v\":1,\"collateral\":1}", 6, None),
-        ] {
-            send_with(&host, &frame(text), count);
-            let hello = channel.receive_hello();
-            assert_eq!(hello.ok().map(|all| all.collateral.is_some()), expected, "{text} with {count}");
-        }
-        for (text, count, expected) in [
-            ("{\"reload\":{\"collateral\":true}}", 1, Some(true)),
-            ("{\"reload\":{}}", 1, None),
-            ("{\"reload\":{\"collateral\":true}}", 2, None),
-            ("{\"stop\":{}}", 1, None),
-        ] {
-            send_with(&host, &frame(text), count);
-            let file = match channel.receive_request() {
-                Ok(HostRequest::Reload(file)) => Some(file.is_some()),
-                _ => None,
-            };
-            assert_eq!(file, expected, "{text} with {count}");
-        }
-        (&host).write_all(&frame("{\"reload\":{\"collateral\":true}}")).unwrap();
-        assert!(channel.receive_request().is_err(), "announced, but not there");
-    }
-
-    #[test]
-    fn requests_are_exact_and_the_end_is_noticed() {
-        let (mut host, channel) = pair();
-        host.write_all(&frame("{\"reload\":{}}")).unwrap();
-        host.write_all(&frame("{\"stop\":{}}")).unwrap();
-        host.write_all(&frame("{\"exec\":{}}")).unwrap();
-        assert!(matches!(channel.receive_request(), Ok(HostRequest::Reload(None))));
-        assert!(matches!(channel.receive_request(), Ok(HostRequest::Stop)));
-        assert!(channel.receive_request().is_err());
-        drop(host);
-        assert!(matches!(channel.receive_request(), Ok(HostRequest::Gone)));
-    }
-
-    #[test]
-    fn a_huge_frame_is_refused_before_it_is_read() {
-        let (mut host, channel) = pair();
-        host.write_all(&u32::MAX.to_be_bytes()).unwrap();
-        assert_eq!(channel.receive_request().err(), Some(EnclaveError::Channel("a frame is larger than 1 MiB")));
-    }
-}
+mod tests;

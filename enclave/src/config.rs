@@ -13,9 +13,14 @@ use vouchsafe_attestation::{Ed25519Public, UnixTime};
 use crate::error::EnclaveError;
 
 /// A configuration longer than this is refused before it is hashed.
-pub const MAX_CONFIG: usize = 64 * 1024;
-/// The name of the one data item of the init-data.
+pub const MAX_CONFIG: usize = 256 * 1024;
+/// The data item of the init-data that is read.
 const ITEM: &str = "vouchsafe.toml";
+/// The data item that Kata's agent reads: what may run in this guest.
+const AGENT_POLICY: &str = "policy.rego";
+/// Our item is not longer than this; with others, the init-data holds at most so many.
+const MAX_ITEM: usize = 64 * 1024;
+const MAX_ITEMS: usize = 16;
 /// The claims hold at most so many models and broker pins.
 const MAX_MODELS: usize = 64;
 const MAX_PINS: usize = 16;
@@ -46,6 +51,8 @@ pub struct Config {
     pub window: Duration,
     /// Most sessions that share one quote.
     pub window_leaves: usize,
+    /// Whether the init-data also holds a policy for the agent that starts containers. It is not read here.
+    pub agent_policy: bool,
 }
 
 /// How much of the fence the kernel must enforce.
@@ -161,7 +168,7 @@ impl Config {
     /// `CONFIG_INVALID` with the rule that is broken, `CONFIG_UNSUPPORTED`.
     pub fn parse(bytes: &[u8]) -> Result<Self, EnclaveError> {
         if bytes.len() > MAX_CONFIG {
-            return invalid("the file is larger than 65,536 bytes");
+            return invalid("the file is larger than 262,144 bytes");
         }
         let text = std::str::from_utf8(bytes).map_err(|_| EnclaveError::ConfigInvalid("the file is not UTF-8"))?;
         let init: InitData = toml::from_str(text)
@@ -169,12 +176,29 @@ impl Config {
         if init.version != "0.1.0" || init.algorithm != "sha256" {
             return invalid("init-data is version 0.1.0 with algorithm sha256");
         }
-        let [(ITEM, inner)] = *init.data.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect::<Vec<_>>() else {
-            return invalid("[data] holds exactly one item, vouchsafe.toml");
-        };
+        if init.data.len() > MAX_ITEMS {
+            return invalid("[data] holds at most 16 items");
+        }
+        // Further items are other programs' (Kata's agent, CoCo's attestation agent). They are bound with ours, and not read.
+        let inner = init.data.get(ITEM).ok_or(EnclaveError::ConfigInvalid("[data] holds the item vouchsafe.toml"))?;
+        if inner.len() > MAX_ITEM {
+            return invalid("vouchsafe.toml is larger than 65,536 bytes");
+        }
+        let agent_policy = init.data.get(AGENT_POLICY).is_some_and(|policy| !policy.trim().is_empty());
         let raw: RawConfig = toml::from_str(inner)
             .map_err(|_| EnclaveError::ConfigInvalid("vouchsafe.toml has an unknown, missing or mistyped setting"))?;
-        raw.into_config()
+        Ok(Self { agent_policy, ..raw.into_config()? })
+    }
+
+    /// In a container, demands an agent policy: without one the host may start anything in this guest under the same evidence.
+    ///
+    /// # Errors
+    /// `CONFIG_INVALID`.
+    pub fn says_what_runs(&self, in_container: bool) -> Result<(), EnclaveError> {
+        if in_container && !self.agent_policy {
+            return invalid("for a container, [data] also holds policy.rego, which says what the guest may run");
+        }
+        Ok(())
     }
 
     /// The pins of all brokers, for the claims.
@@ -234,6 +258,7 @@ impl RawConfig {
             request_timeout: Duration::from_secs(request_timeout_s),
             window: Duration::from_millis(window_ms),
             window_leaves,
+            agent_policy: false,
         })
     }
 }
@@ -262,10 +287,10 @@ fn invalid<T>(rule: &'static str) -> Result<T, EnclaveError> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn inner() -> String {
+    pub(crate) fn inner() -> String {
         let key = |n: u8| Ed25519Public([n; 32]).to_string();
         format!(
             "version = 1\nmanifest_keys = [\"{}\"]\nrelease_keys = [\"{}\"]\n\
@@ -279,7 +304,7 @@ mod tests {
         )
     }
 
-    fn wrap(inner: &str) -> String {
+    pub(crate) fn wrap(inner: &str) -> String {
         format!("version = \"0.1.0\"\nalgorithm = \"sha256\"\n[data]\n\"vouchsafe.toml\" = '''\n{inner}'''\n")
     }
 
@@ -334,11 +359,38 @@ mod tests {
     #[test]
     fn the_wrapper_is_exact() {
         let good = wrap(&inner());
-        let second = format!("{good}\"aa.toml\" = \"\"\n");
-        for text in [good.replace("sha256", "sha384"), good.replace("0.1.0", "0.2.0"), second, String::from("\u{1}")] {
+        for text in [
+            good.replace("sha256", "sha384"),
+            good.replace("0.1.0", "0.2.0"),
+            good.replace("vouchsafe.toml", "other.toml"),
+            format!("{good}\"aa.toml\" = 1\n"),
+            format!("{good}[data.more]\n"),
+            format!("{good}[more]\n"),
+            format!("{good}\"vouchsafe.toml\" = ''\n"),
+            String::from("\u{1}"),
+        ] {
             assert_eq!(Config::parse(text.as_bytes()).err().unwrap().code(), "CONFIG_INVALID");
         }
         let long = format!("{good}#{}", " ".repeat(MAX_CONFIG));
         assert_eq!(Config::parse(long.as_bytes()).err().unwrap().code(), "CONFIG_INVALID");
+    }
+    #[test]
+    fn other_programs_items_are_bound_with_ours_counted_and_not_read() {
+        let good = wrap(&inner());
+        let with = |items: &str| Config::parse(format!("{good}{items}").as_bytes());
+        let policy = with("\"policy.rego\" = 'package agent_policy'\n\"aa.toml\" = \"no TOML [\"\n").ok().unwrap();
+        assert!(policy.agent_policy && policy.says_what_runs(true).is_ok());
+        for none in ["", "\"policy.rego\" = \" \\n\"\n", "\"Policy.rego\" = 'x'\n"] {
+            let config = with(none).ok().unwrap();
+            assert!(!config.agent_policy && config.says_what_runs(false).is_ok(), "{none}");
+            assert_eq!(config.says_what_runs(true).err().unwrap().code(), "CONFIG_INVALID", "{none}");
+        }
+        let many = |count: usize| (0..count).map(|n| format!("i{n} = ''\n")).collect::<String>();
+        assert!(with(&many(MAX_ITEMS - 1)).is_ok(), "control");
+        assert_eq!(with(&many(MAX_ITEMS)).err().unwrap().code(), "CONFIG_INVALID");
+        let long = |bytes: usize| format!("{}#{}\n", inner(), " ".repeat(bytes));
+        assert!(Config::parse(wrap(&long(MAX_ITEM - 4096)).as_bytes()).is_ok(), "control");
+        assert_eq!(Config::parse(wrap(&long(MAX_ITEM)).as_bytes()).err().unwrap().code(), "CONFIG_INVALID");
+        assert!(with(&format!("other = '{}'\n", "x".repeat(MAX_CONFIG - 8192))).is_ok(), "others may be long");
     }
 }

@@ -134,7 +134,7 @@ impl Engine {
             }
             // The session ends on its own thread, whose small freed blocks are overwritten when it ends.
             drop(run);
-            vouchsafe_memory::return_freed_memory();
+            vouchsafe_system::return_freed_memory();
         };
         let thread = std::thread::Builder::new().name("inference".into()).spawn(serve);
         let thread = thread.map_err(|_| EnclaveError::System("start a thread"))?;

@@ -7,6 +7,8 @@ use vouchsafe_policies::usage::{UsageError, UsageRefusal};
 use vouchsafe_release::ReleaseError;
 use vouchsafe_sealed::SealedError;
 
+use crate::init::InitError;
+
 /// What another crate of this project refused, kept with its own code, exit status and advice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Foreign {
@@ -29,8 +31,12 @@ pub enum EnclaveError {
     Usage(&'static str),
     /// The environment has variables.
     EnvironmentNotEmpty,
+    /// The first process of a virtual machine could not make it ready.
+    Init(InitError),
     /// The process could not give up an authority (which one).
     Authority(&'static str),
+    /// Something that a container needs is not mounted (what).
+    SupplyMissing(&'static str),
     /// The host channel broke its protocol.
     Channel(&'static str),
     /// There is no evidence device of the kind the command line names.
@@ -72,8 +78,6 @@ pub enum EnclaveError {
     },
     /// The granted key is for another package (which field).
     GrantMismatch(&'static str),
-    /// There is no package folder for a configured model.
-    PackageMissing,
     /// The package is another model than its folder says.
     ModelIdMismatch,
     /// The package or bundle is for the other mode.
@@ -174,6 +178,15 @@ impl EnclaveError {
         self.row().3
     }
 
+    /// The broker's name for its refusal, empty for every other error.
+    #[must_use]
+    pub fn ticket(&self) -> &str {
+        match self {
+            Self::KeyRefused { ticket } => ticket,
+            _ => "",
+        }
+    }
+
     pub(crate) fn foreign(code: &'static str, exit: u8, advice: &'static str, fact: &dyn fmt::Display) -> Self {
         Self::Foreign(Foreign { code, exit, advice, fact: fact.to_string() })
     }
@@ -182,11 +195,18 @@ impl EnclaveError {
         match self {
             Self::Usage(_) => ("USAGE", 1, 500, HOST),
             Self::EnvironmentNotEmpty => ("ENVIRONMENT_NOT_EMPTY", 1, 500, HOST),
+            Self::Init(error) => (error.code(), 9, 500, error.advice()),
             Self::Authority(_) => (
                 "AUTHORITY",
                 9,
                 500,
                 "use a kernel that lets a process give up its authority (Linux 6.12 or newer), or bind landlock = \"best-effort\"",
+            ),
+            Self::SupplyMissing(_) => (
+                "SUPPLY_MISSING",
+                9,
+                500,
+                "mount init-data, collateral and models where deploy/kubernetes/README.md says",
             ),
             Self::Channel(_) => ("HOST_CHANNEL", 8, 500, REINSTALL),
             Self::NoTee(_) => {
@@ -226,12 +246,6 @@ impl EnclaveError {
             Self::GrantMismatch(_) => {
                 ("GRANT_MISMATCH", 2, 503, "import the very package that is served into the broker")
             }
-            Self::PackageMissing => (
-                "PACKAGE_MISSING",
-                9,
-                503,
-                "put the sealed package into the models directory, in a folder named after its id",
-            ),
             Self::ModelIdMismatch => ("MODEL_ID_MISMATCH", 6, 503, "name the package folder after its model id"),
             Self::ModeMismatch => ("MODE_MISMATCH", 4, 503, "use a package sealed for this mode"),
             Self::SequenceRollback => ("SEQUENCE_ROLLBACK", 4, 503, "put the newest package in place"),
@@ -299,6 +313,12 @@ impl From<UsageError> for EnclaveError {
     }
 }
 
+impl From<InitError> for EnclaveError {
+    fn from(error: InitError) -> Self {
+        Self::Init(error)
+    }
+}
+
 impl From<UsageRefusal> for EnclaveError {
     fn from(refusal: UsageRefusal) -> Self {
         Self::Forbidden(refusal)
@@ -315,9 +335,11 @@ impl fmt::Display for EnclaveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Usage(what) => write!(f, "the command line is wrong: {what}"),
-            Self::EnvironmentNotEmpty => {
-                f.write_str("the environment has variables; the enclave honours none and starts with none")
-            }
+            Self::SupplyMissing(what) => write!(f, "the container lacks {what}"),
+            Self::EnvironmentNotEmpty => f.write_str(
+                "the environment has variables; the enclave honours none and starts with none but the kernel's own",
+            ),
+            Self::Init(error) => error.fmt(f),
             Self::Authority(what) => write!(f, "an authority could not be given up: {what}"),
             Self::Channel(what) => write!(f, "the host channel broke its protocol: {what}"),
             Self::NoTee(what) => write!(f, "there is no evidence device: {what}"),
@@ -346,7 +368,6 @@ impl fmt::Display for EnclaveError {
             }
             Self::KeyRefused { ticket } => write!(f, "the broker refused the key under ticket {ticket}"),
             Self::GrantMismatch(field) => write!(f, "the granted key is for another package: {field}"),
-            Self::PackageMissing => f.write_str("there is no package folder for a configured model"),
             Self::ModelIdMismatch => f.write_str("the package's model id is not its folder's name"),
             Self::ModeMismatch => f.write_str("the package is sealed for the other mode"),
             Self::SequenceRollback => f.write_str("the package's sequence is below what is demanded"),

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use vouchsafe_sealed::Shelf;
+
 use crate::config::ModelConfig;
 use crate::error::EnclaveError;
 use crate::model::{Model, Registry};
@@ -66,9 +68,10 @@ impl Keeper {
         }
     }
 
-    /// Looks at every model's folder again, after the host asked for it.
+    /// Looks at every model's package again, after the host asked for it.
     pub async fn reload(&self) {
         let _one = self.reloading.lock().await;
+        refresh(&self.unsealer.models).await;
         for config in &self.models {
             match self.reload_model(config).await {
                 Ok(Some(sequence)) => {
@@ -161,6 +164,17 @@ impl Keeper {
                 () = tokio::time::sleep(lapses_in), if ready => {}
             }
         }
+    }
+}
+
+/// Looks for what the host has put on the shelf since; a shelf that cannot be read stays as it is, and the log says so.
+pub async fn refresh(models: &Arc<Shelf>) {
+    let shelf = models.clone();
+    let refreshed = tokio::task::spawn_blocking(move || shelf.refresh()).await;
+    let refreshed = refreshed.map_err(|_| EnclaveError::System("refresh the volume")).and_then(|r| Ok(r?));
+    if let Err(error) = refreshed {
+        let fact = error.to_string();
+        public_event!("volume-refused", pub_code = error.code(), pub_fact = fact, pub_advice = error.advice());
     }
 }
 

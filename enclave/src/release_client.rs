@@ -11,7 +11,6 @@ use hyper::client::conn::http1::SendRequest;
 use hyper::header::{ACCEPT, CONTENT_TYPE, COOKIE, HOST, SET_COOKIE};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use vouchsafe_attestation::Ed25519Public;
 use vouchsafe_release::client::{Auth, CONTENT_TYPE as JSON, Incoming, Outgoing};
@@ -20,6 +19,7 @@ use vouchsafe_release::{KeyGrant, ReleaseError};
 
 use crate::config::Broker;
 use crate::device::{EvidenceDevice, Words};
+use crate::dial::Dialer;
 use crate::error::EnclaveError;
 use crate::lease::{GuestClock, RunningLease};
 use crate::tls;
@@ -38,6 +38,7 @@ pub struct Granted {
 /// The enclave's side of key release.
 pub struct ReleaseClient {
     brokers: Vec<Peer>,
+    dialer: Dialer,
     device: Arc<dyn EvidenceDevice>,
     words: Words,
     release_keys: Vec<Ed25519Public>,
@@ -64,6 +65,7 @@ impl ReleaseClient {
     /// `IDENTITY`.
     pub fn new(
         brokers: &[Broker],
+        dialer: Dialer,
         device: Arc<dyn EvidenceDevice>,
         words: Words,
         release_keys: Vec<Ed25519Public>,
@@ -74,7 +76,7 @@ impl ReleaseClient {
             Ok(Peer { address: broker.address, tls, head: Mutex::new(None) })
         };
         let brokers = brokers.iter().map(peer).collect::<Result<_, EnclaveError>>()?;
-        Ok(Self { brokers, device, words, release_keys, clock })
+        Ok(Self { brokers, dialer, device, words, release_keys, clock })
     }
 
     /// Asks the brokers in turn for the key of a model version: a full handshake with a new nonce and fresh evidence.
@@ -97,7 +99,7 @@ impl ReleaseClient {
     async fn ask(&self, peer: &Peer, model_id: &str, sequence: u64) -> Result<Granted, EnclaveError> {
         // The lease runs from here: whatever the network takes counts against it.
         let started = Instant::now();
-        let mut sender = connect(peer).await?;
+        let mut sender = connect(&self.dialer, peer).await?;
         let head = *peer.head.lock().unwrap_or_else(PoisonError::into_inner);
         let auth = Auth::begin(self.words.tee, head)?;
         let answer = send(&mut sender, peer.address, auth.request()).await?;
@@ -124,8 +126,8 @@ impl Answer {
     }
 }
 
-async fn connect(peer: &Peer) -> Result<SendRequest<Full<Bytes>>, EnclaveError> {
-    let stream = TcpStream::connect(peer.address).await.map_err(|_| EnclaveError::BrokerUnreachable)?;
+async fn connect(dialer: &Dialer, peer: &Peer) -> Result<SendRequest<Full<Bytes>>, EnclaveError> {
+    let stream = dialer.dial(peer.address).await?;
     let name = ServerName::IpAddress(peer.address.ip().into());
     let stream = peer.tls.connect(name, stream).await.map_err(|error| {
         let inner = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());

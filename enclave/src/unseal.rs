@@ -1,16 +1,14 @@
 //! Turns a sealed package and a key grant into a model that runs: manifest, sequence, mode, usage policy, grant, then plaintext.
 //! It does not prove that the host shows the newest package: the floors here and at the broker do.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use rustix::fs::{Mode as FileMode, OFlags, openat};
 use tokio::sync::oneshot;
 use vouchsafe_attestation::claims::{ModelClaim, Release};
 use vouchsafe_attestation::{Ed25519Public, Mode};
 use vouchsafe_policies::usage::{Inputs, UsagePolicy};
 use vouchsafe_release::KeyGrant;
-use vouchsafe_sealed::{Package, Role};
+use vouchsafe_sealed::{Package, Role, Shelf};
 
 use crate::config::ModelConfig;
 use crate::engine::{Engine, ExternalData, Ports, Runtime};
@@ -21,8 +19,8 @@ use crate::release_client::{Granted, ReleaseClient};
 
 /// Reads sealed packages, asks for their keys and opens them.
 pub struct Unsealer {
-    /// The directory of packages, one folder per model id.
-    pub models: OwnedFd,
+    /// The packages.
+    pub models: Arc<Shelf>,
     /// Keys that may sign manifests.
     pub manifest_keys: Vec<Ed25519Public>,
     /// The mode of this boot.
@@ -48,10 +46,7 @@ impl Unsealer {
     /// # Errors
     /// `PACKAGE_*`, `MANIFEST_*`, `BLOB_*`, `MODEL_ID_MISMATCH`, `MODE_MISMATCH`, `SEQUENCE_ROLLBACK`, `USAGE_POLICY_*`.
     pub fn open(&self, config: &ModelConfig, floor: u64) -> Result<SignedModel, EnclaveError> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let directory = openat(&self.models, config.id.as_str(), flags, FileMode::empty())
-            .map_err(|_| EnclaveError::PackageMissing)?;
-        let package = Package::open_fd(directory, &self.manifest_keys)?;
+        let package = self.models.package(config.id.as_str(), &self.manifest_keys)?;
         let manifest = package.manifest();
         if manifest.model_id != config.id {
             return Err(EnclaveError::ModelIdMismatch);
@@ -88,7 +83,7 @@ impl Unsealer {
                 Ok((engine, signed.usage))
             });
             drop(grant);
-            vouchsafe_memory::return_freed_memory();
+            vouchsafe_system::return_freed_memory();
             // Nobody waits for it any more when the enclave is ending.
             let _ = reply.send(engine);
         };
