@@ -10,7 +10,9 @@ use std::time::Instant;
 use crate::bench;
 use crate::error::ChoreError;
 use crate::fuzz;
+use crate::image;
 use crate::mutants::{self, Mutant, Rules};
+use crate::twice;
 use crate::workspace::{Workspace, ended_well, make_dir};
 
 const PACKAGE: &str = "vouchsafe-attestation";
@@ -27,8 +29,11 @@ enum Answer {
     Unguarded,
 }
 
-/// `cargo xtask prove [--list] [--steps] [--cap N]`; without arguments the fuzz targets and the benchmarks follow.
+/// `cargo xtask prove [--list] [--steps] [--cap N]`, or `--image` alone for two builds of the image; without arguments the fuzz targets and the benchmarks follow.
 pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<u8, ChoreError> {
+    if args == ["--image"] {
+        return twice::run(workspace, image::MEASURED);
+    }
     let arguments = Arguments::parse(args)?;
     if args.is_empty() {
         rules(workspace, &arguments)?;

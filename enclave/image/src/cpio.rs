@@ -93,7 +93,7 @@ mod tests {
             "00000000", "00000000", "00000000", "00000003", "00000000",
         );
         assert_eq!(&bytes[..110], header.as_bytes());
-        assert_eq!(&bytes[110..124], b"ab\0\0\0\0hello\0\0\0"[..14].as_ref());
+        assert_eq!(bytes[110..124], b"ab\0\0\0\0hello\0\0\0"[..14]);
         assert_eq!(bytes.len(), 512);
         let trailer = &bytes[124 + 110..];
         assert!(trailer.starts_with(b"TRAILER!!!\0"));

@@ -1,8 +1,8 @@
 //! Turns "these files, at these places" into a total, sorted plan with every parent directory in it.
-//! It does not read the files, and does not find out which libraries a program needs: the caller resolves them.
+//! It does not read the files, and does not find out which libraries a program needs.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::error::ImageError;
 
@@ -18,6 +18,13 @@ pub enum Item {
     File {
         /// Where its bytes are now.
         source: PathBuf,
+        /// Whether it is a program or a library that the loader maps.
+        executable: bool,
+    },
+    /// A regular file with these bytes.
+    Bytes {
+        /// Its content.
+        content: Vec<u8>,
         /// Whether it is a program or a library that the loader maps.
         executable: bool,
     },
@@ -39,32 +46,6 @@ impl ImageSpec {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
-    }
-
-    /// The image of the enclave: the program, ONNX Runtime, the loader and libraries that both need, and
-    /// the directories that a kernel mounts on. Each library keeps the file name it has now.
-    ///
-    /// # Errors
-    /// [`ImageError::PathInvalid`] when a file has no name, [`ImageError::PathTaken`] when two have the same.
-    pub fn enclave(
-        program: &Path,
-        onnxruntime: &Path,
-        loader: &Path,
-        libraries: &[PathBuf],
-    ) -> Result<Self, ImageError> {
-        let file = |source: &Path| Item::File { source: source.to_owned(), executable: true };
-        let mut spec = Self::new();
-        spec.add("usr/bin/vouchsafe-enclave", file(program))?;
-        spec.add("usr/lib/libonnxruntime.so", file(onnxruntime))?;
-        spec.add("lib64/ld-linux-x86-64.so.2", file(loader))?;
-        for library in libraries {
-            let name = library.file_name().and_then(|name| name.to_str()).ok_or(ImageError::PathInvalid)?;
-            spec.add(&format!("lib/x86_64-linux-gnu/{name}"), file(library))?;
-        }
-        for directory in ["dev", "proc", "sys"] {
-            spec.add(directory, Item::Directory)?;
-        }
-        Ok(spec)
     }
 
     /// Adds one item.
@@ -94,7 +75,7 @@ impl ImageSpec {
             for (at, _) in path.match_indices('/') {
                 match plan.entry(&path[..at]).or_insert(DIRECTORY) {
                     Item::Directory => {}
-                    Item::File { .. } | Item::Link { .. } => return Err(ImageError::PathTaken),
+                    Item::File { .. } | Item::Bytes { .. } | Item::Link { .. } => return Err(ImageError::PathTaken),
                 }
             }
         }
@@ -102,7 +83,7 @@ impl ImageSpec {
     }
 }
 
-fn allowed(path: &str) -> Result<(), ImageError> {
+pub(crate) fn allowed(path: &str) -> Result<(), ImageError> {
     let parts_are_names = path.split('/').all(|part| !part.is_empty() && part != "." && part != "..");
     // The archive's own end mark would cut the image short.
     if path.len() <= MAX_PATH && plain(path) && parts_are_names && path != "TRAILER!!!" {
