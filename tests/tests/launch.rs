@@ -361,7 +361,7 @@ fn what_is_missing_is_named() {
     for backend in ["snp", "tdx", "sim-vm"] {
         let mut arguments = good.to_vec();
         arguments[1] = backend;
-        assert_eq!(failed(&arguments), (7, "BACKEND_UNSUPPORTED".to_owned()));
+        assert_eq!(failed(&arguments), (1, "USAGE".to_owned()), "{backend} without an image");
     }
     assert_eq!(with(&["--nonsense"]).0, 1);
     fs::write(place.at("config"), vec![b'#'; 64 * 1024 + 1]).unwrap();

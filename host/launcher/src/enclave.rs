@@ -248,7 +248,7 @@ pub(crate) fn open_collateral(path: &Path) -> Result<File, LaunchError> {
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(|e| unreadable(e.kind()))?;
     match file.metadata() {
         Ok(about) if about.is_file() => Ok(file),
-        Ok(_) => Err(unreadable(io::ErrorKind::InvalidInput)),
+        Ok(_) => Err(LaunchError::NotAFile("the collateral file")),
         Err(e) => Err(unreadable(e.kind())),
     }
 }

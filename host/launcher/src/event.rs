@@ -17,6 +17,12 @@ impl Code {
             && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
         Self(if is_code { text } else { "UNREADABLE_CODE" }.to_owned())
     }
+
+    /// The code as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 impl fmt::Display for Code {
@@ -75,14 +81,25 @@ impl fmt::Display for Ticket {
     }
 }
 
+/// What a reload renews.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Renews {
+    /// The packages and the collateral.
+    ModelsAndCollateral,
+    /// The collateral: newer packages did not get into the machine's volume.
+    Collateral,
+}
+
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     /// The public address accepts connections.
     Listening {
-        /// The word SIMULATED: this backend protects nothing.
-        simulation: &'static str,
+        /// The word SIMULATED, when the backend protects nothing.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        simulation: Option<&'static str>,
         /// The public address, with the real port.
         address: String,
         /// The backend.
@@ -100,10 +117,14 @@ pub enum Event {
         measurement: String,
         /// What HOST_DATA or MRCONFIGID binds, hex.
         config_digest: String,
-        /// The enclave's process.
+        /// The enclave's process, or QEMU's.
         enclave_pid: u32,
-        /// The simulator's process.
-        simulator_pid: u32,
+        /// The simulator's process, when there is one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        simulator_pid: Option<u32>,
+        /// What executes a machine: kvm or tcg.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        accel: Option<&'static str>,
         /// How often an enclave was started before.
         restarts: u32,
     },
@@ -130,14 +151,35 @@ pub enum Event {
         /// How many tries failed.
         restarts: u32,
     },
+    /// A machine did not come to life under KVM: QEMU's interpreter runs it from now on.
+    Fallback {
+        /// What failed.
+        from: &'static str,
+        /// What follows.
+        to: &'static str,
+        /// Why.
+        code: Code,
+    },
     /// SIGHUP was handed on.
-    Reload,
+    Reload {
+        /// What the enclave reads again: everything, or the collateral alone.
+        renews: Renews,
+    },
     /// The collateral file could not be opened again: the enclave goes on with what it serves.
     CollateralKept {
         /// The code.
         code: &'static str,
         /// The fact.
         fact: String,
+    },
+    /// Newer packages did not get into the machine's volume: the enclave goes on with those that it serves.
+    PackagesKept {
+        /// The code.
+        code: &'static str,
+        /// The fact.
+        fact: String,
+        /// What to do.
+        advice: &'static str,
     },
     /// The enclave was asked to stop.
     Stopping {
@@ -169,13 +211,19 @@ impl Event {
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Listening { simulation, address, backend, tee, .. } => {
-                write!(f, "{simulation} backend {backend} ({tee}), listening on {address}; no hardware protects it")
+            Self::Listening { simulation: Some(word), address, backend, tee, .. } => {
+                write!(f, "{word} backend {backend} ({tee}), listening on {address}; no hardware protects it")
             }
-            Self::Launched { measurement, config_digest, enclave_pid, restarts, .. } => write!(
-                f,
-                "launched enclave process {enclave_pid} (restarts: {restarts})\n  measurement    {measurement}\n  config digest  {config_digest}"
-            ),
+            Self::Listening { simulation: None, address, backend, tee, .. } => {
+                write!(f, "backend {backend} ({tee}), listening on {address}")
+            }
+            Self::Launched { measurement, config_digest, enclave_pid, accel, restarts, .. } => {
+                match accel {
+                    None => write!(f, "launched enclave process {enclave_pid}")?,
+                    Some(accel) => write!(f, "launched a virtual machine, QEMU ({accel}) process {enclave_pid}")?,
+                }
+                write!(f, " (restarts: {restarts})\n  measurement    {measurement}\n  config digest  {config_digest}")
+            }
             Self::State { state, .. } => match state {
                 State::Booting => f.write_str("enclave: booting"),
                 State::Attested => f.write_str("enclave: attested, asking for its model keys"),
@@ -192,7 +240,14 @@ impl fmt::Display for Event {
             Self::CollateralKept { code, fact } => {
                 write!(f, "{fact} [{code}]; the enclave keeps the collateral that it serves")
             }
-            Self::Reload => f.write_str("reload handed to the enclave"),
+            Self::PackagesKept { code, fact, advice } => {
+                write!(f, "{fact} [{code}]; the enclave keeps the packages that it serves\n  {advice}")
+            }
+            Self::Fallback { from, to, code } => {
+                write!(f, "the machine did not come to life under {from} ({code}): {to} runs it from now on, slowly")
+            }
+            Self::Reload { renews: Renews::ModelsAndCollateral } => f.write_str("reload handed to the enclave"),
+            Self::Reload { renews: Renews::Collateral } => f.write_str("collateral handed to the enclave"),
             Self::Stopping { reason } => write!(f, "stopping ({reason}); the enclave has 5 s"),
             Self::Stopped => f.write_str("stopped"),
             Self::Error { code, fact, advice } => write!(f, "{fact} [{code}]\n  {advice}"),
@@ -224,6 +279,7 @@ mod tests {
     fn events_are_one_line_of_json() {
         let event = Event::State { state: State::Serving, enclave_pid: 7 };
         assert_eq!(event.json(), r#"{"event":"state","state":"serving","enclave_pid":7}"#);
-        assert_eq!(Event::Reload.json(), r#"{"event":"reload"}"#);
+        let event = Event::Reload { renews: Renews::Collateral };
+        assert_eq!(event.json(), r#"{"event":"reload","renews":"collateral"}"#);
     }
 }

@@ -19,7 +19,7 @@ use serde::{Serialize, de::DeserializeOwned};
 /// The largest frame.
 pub const MAX_FRAME: usize = 1 << 20;
 /// The most descriptors that one frame carries.
-pub const MAX_DESCRIPTORS: usize = 6;
+pub const MAX_DESCRIPTORS: usize = 8;
 
 /// Writes one frame; the descriptors travel with its first byte.
 ///

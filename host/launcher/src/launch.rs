@@ -1,24 +1,27 @@
 //! Turns a launch spec into a running enclave, keeps one running until a signal ends it, and says what happens.
-//! It measures nothing itself and proves nothing: the simulator (later the processor) does, and the customer verifies.
+//! It measures nothing itself and proves nothing: the processor or its simulator does, and the customer verifies.
 
-use std::{io::ErrorKind, net::SocketAddr, path::Path, time::Duration};
+use std::{io::ErrorKind, net::SocketAddr, sync::Arc, time::Duration};
 
 use serde_json::json;
 use tokio::{
     net::TcpListener,
-    signal::unix::{Signal, SignalKind, signal},
     sync::watch,
     task::{AbortHandle, spawn_blocking},
     time::{Instant, sleep, sleep_until},
 };
-use vouchsafe_attestation::Mode;
 
 use crate::{
-    Backend, BoundConfig, Event, LaunchError, LaunchRequest, LaunchSpec, Simulator,
+    BoundConfig, Event, LaunchError, LaunchSpec, Simulator,
+    backend::{Early, Ending, Guest, Heard, Ingredients, Machine, Prepared, host::Means, prepare},
     enclave::{Enclave, Message, ProcessEnd, open_collateral},
-    event::{Code, State},
+    event::{Code, Renews, State},
+    look::look_for_files,
     ready::ReadyFile,
     relay::{self, Limits},
+    renewal::Renewal,
+    signals::{Signals, Wish},
+    volume::{Volume, VolumeError},
 };
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
@@ -29,6 +32,8 @@ const STOP_GRACE: Duration = Duration::from_secs(5);
 const END_GRACE: Duration = Duration::from_secs(2);
 /// An enclave that served this long has earned a short backoff again.
 const STABLE: Duration = Duration::from_secs(60);
+/// How often a machine's loopback ports may be taken by others.
+const PORT_TRIES: u32 = 3;
 
 /// Why a launch ended without an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,9 +49,8 @@ pub enum Stopped {
 /// # Errors
 /// What goes wrong before an enclave has served once; afterwards everything is tried again.
 pub async fn launch(spec: &LaunchSpec, on_event: &mut dyn FnMut(Event)) -> Result<Stopped, LaunchError> {
-    if spec.backend != Backend::SimProcess {
-        return Err(LaunchError::BackendUnsupported);
-    }
+    spec.require_sense()?;
+    let means = spec.backend.is_machine().then(|| Means::of(spec.backend, &spec.machine)).transpose()?;
     look_for_files(spec)?;
     let mut signals = Signals::new()?;
     let listener = TcpListener::bind(spec.listen).await.map_err(|e| match e.kind() {
@@ -55,11 +59,11 @@ pub async fn launch(spec: &LaunchSpec, on_event: &mut dyn FnMut(Event)) -> Resul
     })?;
     let address = listener.local_addr().map_err(|e| LaunchError::Listen(e.kind()))?;
     on_event(Event::Listening {
-        simulation: "SIMULATED",
+        simulation: spec.backend.is_simulated().then_some("SIMULATED"),
         address: address.to_string(),
         backend: spec.backend.as_str(),
         tee: spec.tee.as_str(),
-        mode: Mode::Simulation.as_str(),
+        mode: spec.backend.mode().as_str(),
         pid: std::process::id(),
     });
     let (target, watched) = watch::channel(None);
@@ -69,6 +73,9 @@ pub async fn launch(spec: &LaunchSpec, on_event: &mut dyn FnMut(Event)) -> Resul
     let ready_file = ReadyFile::new(spec.ready_file.as_deref());
     let mut supervisor = Supervisor {
         spec,
+        means,
+        volume: None,
+        port_tries: 0,
         address,
         relay,
         ready_file,
@@ -84,6 +91,12 @@ pub async fn launch(spec: &LaunchSpec, on_event: &mut dyn FnMut(Event)) -> Resul
 /// One launch with all its tries.
 struct Supervisor<'a> {
     spec: &'a LaunchSpec,
+    /// What a machine is started with.
+    means: Option<Means>,
+    /// A machine's packages, renewed on SIGHUP and before a machine starts again.
+    volume: Option<Arc<Volume>>,
+    /// How often in a row a machine's loopback ports were taken.
+    port_tries: u32,
     address: SocketAddr,
     relay: Relay,
     ready_file: ReadyFile,
@@ -145,114 +158,187 @@ impl Supervisor<'_> {
 
     /// From a launch request to the end of the enclave.
     async fn live_once(&mut self, signals: &mut Signals, on_event: &mut dyn FnMut(Event)) -> Result<End, LaunchError> {
-        let spec = self.spec;
-        let config = BoundConfig::open(&spec.config)?;
-        let request = LaunchRequest {
-            tee: spec.tee,
-            mode: Mode::Simulation,
-            enclave: spec.enclave.clone(),
-            onnxruntime: spec.onnxruntime.clone(),
-            host_data: *config.digest(),
-        };
-        let previous = self.simulator.take();
-        let (program, root) = (spec.simulator.clone(), spec.simulator_root.clone());
-        let asking = spawn_blocking(move || {
-            let mut simulator = previous.map_or_else(|| Simulator::start(&program, &root), Ok)?;
-            let launched = simulator.launch(&request)?;
-            Ok::<_, LaunchError>((simulator, launched))
-        });
-        let (simulator, launched) = tokio::select! {
-            outcome = asking => outcome.map_err(|_| LaunchError::SimulatorFailed)??,
+        let spec = self.spec.clone();
+        let (previous, volume) = (self.simulator.take(), self.volume.clone());
+        let preparing = spawn_blocking(move || prepare(&spec, previous, volume));
+        let prepared = tokio::select! {
+            outcome = preparing => outcome.map_err(|_| LaunchError::SimulatorFailed)??,
             how = signals.stop() => return Ok(End::Stopped(how)),
             () = until(self.deadline) => return Err(self.not_ready()),
         };
-        let collateral = spec.collateral.as_deref();
-        let enclave = Enclave::start(&launched, &config, &spec.models, collateral, spec.tee, Mode::Simulation)?;
-        let (measurement, config_digest) = (hex::encode(launched.measurement), hex::encode(config.digest()));
-        // The enclave holds its own copies now; the device must have no second holder.
-        drop(launched);
+        let Prepared { simulator, measurement, config, packages_kept, ingredients } = prepared;
+        if let Some(error) = packages_kept {
+            on_event(kept(&error));
+        }
+        // Here and not on a thread that may end: QEMU dies with the thread that started it.
+        let guest = self.start(ingredients, &config)?;
+        let (measurement, config_digest) = (hex::encode(measurement), hex::encode(config.digest()));
+        // The enclave holds its own copy now.
         drop(config);
         on_event(Event::Launched {
             measurement: measurement.clone(),
             config_digest: config_digest.clone(),
-            enclave_pid: enclave.pid(),
-            simulator_pid: simulator.pid(),
+            enclave_pid: guest.pid(),
+            simulator_pid: simulator.as_ref().map(Simulator::pid),
+            accel: self.means.as_ref().map(|means| means.accel.as_str()),
             restarts: self.restarts,
         });
-        let simulator_end = ProcessEnd::of(simulator.pid()).map_err(|_| LaunchError::SimulatorFailed)?;
-        self.simulator = Some(simulator);
-        self.relay.point(Some(enclave.address()));
+        let simulator_end = simulator.as_ref().map(|simulator| ProcessEnd::of(simulator.pid())).transpose();
+        let simulator_end = simulator_end.map_err(|_| LaunchError::SimulatorFailed)?;
+        self.simulator = simulator;
+        self.relay.point(Some(guest.address()));
         let ready = json!({
             "address": self.address.to_string(),
             "measurement": measurement,
             "config_digest": config_digest,
-            "enclave_pid": enclave.pid(),
+            "enclave_pid": guest.pid(),
         });
-        self.watch(enclave, &simulator_end, &ready, signals, on_event).await
+        self.watch(guest, simulator_end.as_ref(), &ready, signals, on_event).await
     }
 
-    /// Follows a running enclave until it ends or is stopped.
+    /// Starts the guest. The device is handed on: it has no second holder.
+    fn start(&mut self, ingredients: Ingredients, config: &BoundConfig) -> Result<Guest, LaunchError> {
+        let spec = self.spec;
+        let collateral = spec.collateral.as_deref();
+        match (ingredients, &self.means) {
+            (Ingredients::Machine(parts), Some(means)) => {
+                self.volume = Some(Arc::clone(&parts.volume));
+                let collateral = collateral.map(open_collateral).transpose()?;
+                let machine = Machine::start(spec, means, *parts, config, collateral.as_ref())?;
+                Ok(Guest::Machine(Box::new(machine)))
+            }
+            (Ingredients::Process(launched), _) => {
+                let mode = spec.backend.mode();
+                Enclave::start(&launched, config, &spec.models, collateral, spec.tee, mode).map(Guest::Process)
+            }
+            (Ingredients::Machine(_), None) => Err(LaunchError::QemuMissing),
+        }
+    }
+
+    /// Follows a running guest until it ends or is stopped.
     async fn watch(
         &mut self,
-        mut enclave: Enclave,
-        simulator_end: &ProcessEnd,
+        mut guest: Guest,
+        simulator_end: Option<&ProcessEnd>,
         ready: &serde_json::Value,
         signals: &mut Signals,
         on_event: &mut dyn FnMut(Event),
     ) -> Result<End, LaunchError> {
+        let mut renewal = Renewal::default();
         loop {
-            let message = tokio::select! {
-                message = enclave.message() => message,
+            let heard = tokio::select! {
+                heard = guest.hear() => heard,
+                renewed = renewal.done() => {
+                    self.reload(&guest, renewed, on_event);
+                    continue;
+                }
                 wish = signals.next() => match wish {
                     Wish::Reload => {
-                        let collateral = self.spec.collateral.as_deref().map(open_collateral).transpose();
-                        if let Err(error) = &collateral {
-                            on_event(Event::CollateralKept { code: error.code(), fact: error.to_string() });
+                        // A machine's packages are copied first, beside all that goes on.
+                        match (&guest, &self.volume) {
+                            (Guest::Machine(_), Some(volume)) => renewal.start(volume, &self.spec.models),
+                            _ => self.reload(&guest, Ok(()), on_event),
                         }
-                        // A channel that is gone shows as the enclave's end.
-                        let _ = enclave.reload(collateral.ok().flatten().as_ref());
-                        on_event(Event::Reload);
                         continue;
                     }
                     Wish::Stop(how) => {
                         let reason = if how == Stopped::Interrupted { "interrupt" } else { "terminate" };
                         on_event(Event::Stopping { reason });
                         self.relay.close();
-                        let grace = if enclave.stop().is_ok() { STOP_GRACE } else { Duration::ZERO };
-                        enclave.finish(grace).await;
+                        let grace = if guest.stop().is_ok() { STOP_GRACE } else { Duration::ZERO };
+                        guest.finish(grace).await;
                         return Ok(End::Stopped(how));
                     }
                 },
-                () = simulator_end.wait() => {
+                () = end_of(simulator_end) => {
                     self.simulator = None;
-                    enclave.finish(Duration::ZERO).await;
-                    return Ok(End::Crashed(Code::new("SIMULATOR_ENDED")));
+                    guest.finish(Duration::ZERO).await;
+                    let code = Code::new("SIMULATOR_ENDED");
+                    self.last_word = Some(code.clone());
+                    return Ok(End::Crashed(code));
                 }
                 () = until(self.deadline) => {
-                    enclave.finish(Duration::ZERO).await;
+                    guest.finish(Duration::ZERO).await;
                     return Err(self.not_ready());
                 }
             };
-            match message {
-                Some(Message::State(state)) => {
-                    on_event(Event::State { state, enclave_pid: enclave.pid() });
+            match heard {
+                Heard::Message(Message::State(state)) => {
+                    on_event(Event::State { state, enclave_pid: guest.pid() });
+                    self.port_tries = 0;
+                    // This one has come further than a machine whose enclave said nothing.
+                    self.last_word.take_if(|code| code.as_str().starts_with("GUEST_"));
                     if state == State::Serving && self.served.is_none() {
                         self.served = Some(Instant::now());
                         self.deadline = None;
                         self.ready_file.write(ready)?;
                     }
                 }
-                Some(Message::Fatal(fatal)) => {
+                Heard::Message(Message::Fatal(fatal)) => {
                     let code = fatal.code.clone();
-                    on_event(Event::Fatal { fatal, enclave_pid: enclave.pid() });
+                    on_event(Event::Fatal { fatal, enclave_pid: guest.pid() });
                     self.last_word = Some(code.clone());
-                    enclave.finish(END_GRACE).await;
+                    guest.finish(END_GRACE).await;
                     return Ok(End::Crashed(code));
                 }
-                // The channel closes when the process ends: every kind of crash arrives here.
-                None => return Ok(End::Crashed(enclave.finish(END_GRACE).await)),
+                Heard::Silence => {
+                    guest.finish(Duration::ZERO).await;
+                    let code = Code::new("GUEST_SILENT");
+                    self.last_word = Some(code.clone());
+                    self.fall_back(&code, on_event);
+                    return Ok(End::Crashed(code));
+                }
+                // The channel closes when the guest ends: every kind of crash arrives here.
+                Heard::End => {
+                    let is_machine = matches!(guest, Guest::Machine(_));
+                    let ending = guest.finish(END_GRACE).await;
+                    if is_machine {
+                        self.last_word = Some(ending.code.clone());
+                    }
+                    return self.ended(ending, on_event);
+                }
             }
         }
+    }
+
+    fn reload(&self, guest: &Guest, renewed: Result<(), VolumeError>, on_event: &mut dyn FnMut(Event)) {
+        if let Err(error) = &renewed {
+            on_event(kept(error));
+        }
+        let collateral = self.spec.collateral.as_deref().map(open_collateral).transpose();
+        if let Err(error) = &collateral {
+            on_event(Event::CollateralKept { code: error.code(), fact: error.to_string() });
+        }
+        // A channel that is gone shows as the guest's end.
+        let _ = guest.reload(collateral.ok().flatten().as_ref());
+        let renews = if renewed.is_ok() { Renews::ModelsAndCollateral } else { Renews::Collateral };
+        on_event(Event::Reload { renews });
+    }
+
+    /// A guest that ended by itself: another try, unless no try can help.
+    fn ended(&mut self, ending: Ending, on_event: &mut dyn FnMut(Event)) -> Result<End, LaunchError> {
+        match ending.early {
+            None => Ok(End::Crashed(ending.code)),
+            Some(Early::PortTaken) => {
+                self.port_tries += 1;
+                if self.port_tries >= PORT_TRIES {
+                    return Err(LaunchError::GuestPorts);
+                }
+                Ok(End::Crashed(Code::new("PORT_IN_USE")))
+            }
+            Some(Early::Refused) if self.fall_back(&ending.code, on_event) => Ok(End::Crashed(ending.code)),
+            Some(Early::Refused) => Err(LaunchError::QemuRefused(ending.code)),
+        }
+    }
+
+    /// Says so when the next machine runs on QEMU's interpreter.
+    fn fall_back(&mut self, code: &Code, on_event: &mut dyn FnMut(Event)) -> bool {
+        let spec = self.spec;
+        let falls = self.means.as_mut().is_some_and(|means| means.fall_back(spec.backend, spec.machine.accel));
+        if falls {
+            on_event(Event::Fallback { from: "kvm", to: "tcg", code: code.clone() });
+        }
+        falls
     }
 
     fn not_ready(&self) -> LaunchError {
@@ -283,44 +369,8 @@ impl Relay {
     }
 }
 
-/// What a signal asks for.
-enum Wish {
-    Stop(Stopped),
-    Reload,
-}
-
-struct Signals {
-    int: Signal,
-    term: Signal,
-    hup: Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self, LaunchError> {
-        let catch = |kind| signal(kind).map_err(|e| LaunchError::Runtime(e.kind()));
-        Ok(Self {
-            int: catch(SignalKind::interrupt())?,
-            term: catch(SignalKind::terminate())?,
-            hup: catch(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) -> Wish {
-        tokio::select! {
-            _ = self.int.recv() => Wish::Stop(Stopped::Interrupted),
-            _ = self.term.recv() => Wish::Stop(Stopped::Terminated),
-            _ = self.hup.recv() => Wish::Reload,
-        }
-    }
-
-    /// Waits for a wish to stop. With no enclave there is nothing to reload.
-    async fn stop(&mut self) -> Stopped {
-        loop {
-            if let Wish::Stop(how) = self.next().await {
-                return how;
-            }
-        }
-    }
+fn kept(error: &VolumeError) -> Event {
+    Event::PackagesKept { code: error.code(), fact: error.to_string(), advice: error.advice() }
 }
 
 async fn until(deadline: Option<Instant>) {
@@ -330,25 +380,9 @@ async fn until(deadline: Option<Instant>) {
     }
 }
 
-/// Says early and by name what is missing; every file is opened again, once, by whoever uses it.
-fn look_for_files(spec: &LaunchSpec) -> Result<(), LaunchError> {
-    let files: [(&Path, &'static str); 4] = [
-        (&spec.config, "the configuration"),
-        (&spec.enclave, "the enclave program"),
-        (&spec.simulator, "the simulator program"),
-        (&spec.onnxruntime, "ONNX Runtime's library"),
-    ];
-    for (path, what) in files {
-        let about = std::fs::metadata(path).map_err(|e| LaunchError::File(what, e.kind()))?;
-        if !about.is_file() {
-            return Err(LaunchError::File(what, ErrorKind::InvalidInput));
-        }
-        std::fs::File::open(path).map_err(|e| LaunchError::File(what, e.kind()))?;
+async fn end_of(process: Option<&ProcessEnd>) {
+    match process {
+        Some(process) => process.wait().await,
+        None => std::future::pending().await,
     }
-    std::fs::read_dir(&spec.models).map_err(|e| LaunchError::File("the models directory", e.kind()))?;
-    if let Some(path) = &spec.collateral {
-        open_collateral(path)?;
-    }
-    BoundConfig::open(&spec.config)?;
-    Ok(())
 }

@@ -16,6 +16,11 @@ const MAX_LINE: usize = 8 * 1024;
 pub struct Lines(Option<thread::JoinHandle<()>>);
 
 impl Lines {
+    /// Those that another thread forwards.
+    pub(crate) const fn of(thread: thread::JoinHandle<()>) -> Self {
+        Self(Some(thread))
+    }
+
     /// Waits for the last line of a child that has ended, since it often says why; not for a reader who has stopped reading.
     pub fn finish(&mut self) {
         let until = Instant::now() + PATIENCE;
@@ -28,9 +33,15 @@ impl Lines {
 
 /// Forwards `source` until it ends, on a thread of its own.
 pub fn forward(prefix: &'static str, source: impl Read + Send + 'static) -> Lines {
+    watch(prefix, source, |_| {})
+}
+
+/// The same, and shows every line to `look`.
+pub fn watch(prefix: &'static str, source: impl Read + Send + 'static, look: impl Fn(&str) + Send + 'static) -> Lines {
     let copy = move || {
         let mut source = BufReader::new(source);
         while let Ok(Some(line)) = next_line(&mut source) {
+            look(&line);
             if writeln!(io::stderr().lock(), "{prefix} | {line}").is_err() {
                 // Nobody reads: keep the child's pipe empty all the same.
                 let _ = io::copy(&mut source, &mut io::sink());

@@ -3,10 +3,15 @@
 
 use std::{os::fd::RawFd, process::ExitCode};
 
+use vouchsafe_launcher::backend::helper;
+
 fn main() -> ExitCode {
     close_inherited();
     // No child may gain privileges through a set-uid file; refusing this costs nothing, so its failure is no reason to stop.
     let _ = rustix::thread::set_no_new_privs(true);
+    if helper::asked() {
+        return ExitCode::from(helper::run());
+    }
     ExitCode::from(vouchsafe_launcher::cli::run())
 }
 

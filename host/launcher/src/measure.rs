@@ -30,6 +30,7 @@ pub fn measure_process(enclave: &Path, onnxruntime: &Path, tee: Tee, mode: Mode)
 /// An opened configuration and the digest of what its descriptor holds.
 pub struct BoundConfig {
     file: File,
+    bytes: Vec<u8>,
     digest: [u8; 32],
 }
 
@@ -59,13 +60,19 @@ impl BoundConfig {
             return Err(LaunchError::ConfigTooLarge);
         }
         bytes.truncate(filled);
-        Ok(Self { digest: config_digest(&bytes), file })
+        Ok(Self { digest: config_digest(&bytes), bytes, file })
     }
 
     /// SHA-256 of its bytes: HOST_DATA, or the first 32 bytes of MRCONFIGID.
     #[must_use]
     pub const fn digest(&self) -> &[u8; 32] {
         &self.digest
+    }
+
+    /// The bytes that were digested.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 }
 

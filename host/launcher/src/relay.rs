@@ -54,14 +54,19 @@ pub async fn serve(listener: TcpListener, target: watch::Receiver<Option<SocketA
 
 async fn relay(client: TcpStream, address: SocketAddr, idle: Duration) -> io::Result<()> {
     let enclave = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await??;
-    client.set_nodelay(true)?;
-    enclave.set_nodelay(true)?;
+    join(client, enclave, idle).await
+}
+
+/// Makes one connection of two, until both directions have ended or no byte has moved for so long.
+pub(crate) async fn join(one: TcpStream, other: TcpStream, idle: Duration) -> io::Result<()> {
+    one.set_nodelay(true)?;
+    other.set_nodelay(true)?;
     let clock = Clock { start: Instant::now(), last_ms: Arc::new(AtomicU64::new(0)) };
-    let mut client = Watched { inner: client, clock: clock.clone() };
-    let mut enclave = Watched { inner: enclave, clock: clock.clone() };
+    let mut one = Watched { inner: one, clock: clock.clone() };
+    let mut other = Watched { inner: other, clock: clock.clone() };
     tokio::select! {
         // Copies both ways, hands on each end's half-close, and returns when both directions have ended.
-        outcome = copy_bidirectional_with_sizes(&mut client, &mut enclave, BUFFER, BUFFER) => outcome.map(|_| ()),
+        outcome = copy_bidirectional_with_sizes(&mut one, &mut other, BUFFER, BUFFER) => outcome.map(|_| ()),
         () = clock.idle(idle) => Err(io::ErrorKind::TimedOut.into()),
     }
 }

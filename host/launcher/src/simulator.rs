@@ -12,17 +12,26 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use serde_json::{Value, json};
 use vouchsafe_attestation::{Mode, Tee, encoding::serde_hex};
+use vouchsafe_measurement::CpuModel;
 
-use crate::{LaunchError, event::Code, frame, lines, lines::Lines};
+use crate::{
+    LaunchError,
+    event::Code,
+    frame,
+    image::{Parts, Paths},
+    lines,
+    lines::Lines,
+};
 
 /// The first answer may wait for RSA keys on a slow machine.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(180);
 /// How long a simulator may take to end once its channel is closed.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What is to be launched.
+/// Which process is to be launched.
 #[derive(Clone, Debug)]
 pub struct LaunchRequest {
     /// The technology.
@@ -37,7 +46,37 @@ pub struct LaunchRequest {
     pub host_data: [u8; 32],
 }
 
-/// What the simulator hands out for one guest.
+/// Which virtual machine is to be launched.
+#[derive(Clone, Debug)]
+pub struct MachineRequest {
+    /// The technology.
+    pub tee: Tee,
+    /// The mode: the simulator knows one.
+    pub mode: Mode,
+    /// Firmware, kernel and initrd.
+    pub paths: Paths,
+    /// The kernel's command line.
+    pub command_line: String,
+    /// How many virtual processors.
+    pub vcpus: u32,
+    /// Their model.
+    pub cpu: CpuModel,
+    /// The config digest: HOST_DATA.
+    pub host_data: [u8; 32],
+}
+
+/// What the simulator hands out for one virtual machine.
+#[derive(Debug)]
+pub struct MachineLaunched {
+    /// MEASUREMENT.
+    pub measurement: [u8; 48],
+    /// Firmware, kernel and initrd, sealed memory.
+    pub parts: Parts,
+    /// The guest's evidence device.
+    pub device: OwnedFd,
+}
+
+/// What the simulator hands out for one process guest.
 #[derive(Debug)]
 pub struct Launched {
     /// MEASUREMENT or MRTD.
@@ -55,21 +94,6 @@ pub struct Simulator {
     child: Child,
     lines: Vec<Lines>,
     control: Option<UnixStream>,
-}
-
-#[derive(Serialize)]
-struct WireRequest<'a> {
-    launch: WireLaunch<'a>,
-}
-
-#[derive(Serialize)]
-struct WireLaunch<'a> {
-    tee: Tee,
-    mode: Mode,
-    enclave: &'a str,
-    onnxruntime: &'a str,
-    #[serde(with = "serde_hex")]
-    host_data: [u8; 32],
 }
 
 #[derive(Deserialize)]
@@ -116,28 +140,52 @@ impl Simulator {
         Ok(Self { child, lines: out.into_iter().chain(err).collect(), control: Some(ours) })
     }
 
-    /// Launches one guest. Blocks until the files are measured.
+    /// Launches one process guest. Blocks until the files are measured.
     ///
     /// # Errors
     /// `SIMULATOR_FAILED`, `SIMULATOR_REFUSED`, `PATH_ENCODING`.
     pub fn launch(&mut self, request: &LaunchRequest) -> Result<Launched, LaunchError> {
-        let text = |path: &Path, what| path.to_str().map(str::to_owned).ok_or(LaunchError::PathEncoding(what));
-        let (enclave, onnxruntime) =
-            (text(&request.enclave, "the enclave program")?, text(&request.onnxruntime, "ONNX Runtime's library")?);
-        let launch = WireLaunch {
-            tee: request.tee,
-            mode: request.mode,
-            enclave: &enclave,
-            onnxruntime: &onnxruntime,
-            host_data: request.host_data,
-        };
+        let launch = json!({
+            "tee": request.tee,
+            "mode": request.mode,
+            "enclave": text(&request.enclave, "the enclave program")?,
+            "onnxruntime": text(&request.onnxruntime, "ONNX Runtime's library")?,
+            "host_data": hex::encode(request.host_data),
+        });
+        let (measurement, [enclave, onnxruntime, device]) = self.ask(&launch)?;
+        Ok(Launched { measurement, enclave, onnxruntime, device })
+    }
+
+    /// Launches one virtual machine. Blocks until the files are measured.
+    ///
+    /// # Errors
+    /// `SIMULATOR_FAILED`, `SIMULATOR_REFUSED`, `PATH_ENCODING`.
+    pub fn launch_machine(&mut self, request: &MachineRequest) -> Result<MachineLaunched, LaunchError> {
+        let launch = json!({
+            "tee": request.tee,
+            "mode": request.mode,
+            "vm": {
+                "firmware": text(&request.paths.firmware, "the firmware")?,
+                "kernel": text(&request.paths.kernel, "the image's kernel")?,
+                "initrd": text(&request.paths.initrd, "the image's initrd")?,
+                "command_line": request.command_line,
+                "vcpus": request.vcpus,
+                "cpu": request.cpu.as_str(),
+            },
+            "host_data": hex::encode(request.host_data),
+        });
+        let (measurement, [firmware, kernel, initrd, device]) = self.ask(&launch)?;
+        let parts = Parts { firmware: firmware.into(), kernel: kernel.into(), initrd: initrd.into() };
+        Ok(MachineLaunched { measurement, parts, device })
+    }
+
+    fn ask<const N: usize>(&mut self, launch: &Value) -> Result<([u8; 48], [OwnedFd; N]), LaunchError> {
         let control = self.control.as_ref().ok_or(LaunchError::SimulatorFailed)?;
-        frame::write(control, &WireRequest { launch }, &[]).map_err(|_| LaunchError::SimulatorFailed)?;
+        frame::write(control, &json!({ "launch": launch }), &[]).map_err(|_| LaunchError::SimulatorFailed)?;
         match frame::read::<WireReply>(control) {
             Ok(Some((WireReply::Launched { measurement }, descriptors))) => {
-                let [enclave, onnxruntime, device] =
-                    <[OwnedFd; 3]>::try_from(descriptors).map_err(|_| LaunchError::SimulatorFailed)?;
-                Ok(Launched { measurement, enclave, onnxruntime, device })
+                let descriptors = descriptors.try_into().map_err(|_| LaunchError::SimulatorFailed)?;
+                Ok((measurement, descriptors))
             }
             Ok(Some((WireReply::Error { code, .. }, _))) => Err(LaunchError::SimulatorRefused(code)),
             Ok(None) | Err(_) => Err(LaunchError::SimulatorFailed),
@@ -175,6 +223,10 @@ impl Simulator {
         let _ = self.child.kill();
         self.child.wait().ok()?.code()
     }
+}
+
+fn text<'a>(path: &'a Path, what: &'static str) -> Result<&'a str, LaunchError> {
+    path.to_str().ok_or(LaunchError::PathEncoding(what))
 }
 
 impl Drop for Simulator {

@@ -3,6 +3,8 @@
 
 use core::fmt;
 
+use vouchsafe_measurement::MeasurementError;
+
 /// Why the simulator, or one request to it, failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -29,6 +31,10 @@ pub enum SimulatorError {
     ModeUnsupported,
     /// A launch asked for a technology that is not simulated.
     TeeUnsupported,
+    /// A launch asked for a machine of a technology that boots none here.
+    MachineTee,
+    /// The launch digest of a machine cannot be computed.
+    Measurement(MeasurementError),
     /// A file of the guest cannot be opened or read (which file).
     GuestFile(&'static str, std::io::ErrorKind),
     /// A file of the guest is empty, not a regular file, or above the cap (which file).
@@ -62,7 +68,8 @@ impl SimulatorError {
             Self::ControlFrame => "SIMULATOR_FRAME",
             Self::RequestInvalid => "SIMULATOR_REQUEST",
             Self::ModeUnsupported => "SIMULATOR_MODE",
-            Self::TeeUnsupported => "SIMULATOR_TEE",
+            Self::TeeUnsupported | Self::MachineTee => "SIMULATOR_TEE",
+            Self::Measurement(error) => error.code(),
             Self::GuestFile(..) | Self::GuestFileShape(_) => "SIMULATOR_GUEST_FILE",
             Self::GuestMemory(_) => "SIMULATOR_GUEST_MEMORY",
             Self::FaultUnknown => "SIMULATOR_FAULT",
@@ -78,7 +85,8 @@ impl SimulatorError {
     pub const fn exit(&self) -> u8 {
         match self {
             Self::ControlChannel | Self::RequestInvalid => 1,
-            Self::ModeUnsupported | Self::TeeUnsupported => 7,
+            Self::ModeUnsupported | Self::TeeUnsupported | Self::MachineTee => 7,
+            Self::Measurement(error) => error.exit(),
             Self::ControlFrame | Self::RelayTls => 8,
             _ => 9,
         }
@@ -104,6 +112,8 @@ impl SimulatorError {
             }
             Self::ModeUnsupported => "this processor is simulated: ask for mode simulation, or use a hardware backend",
             Self::TeeUnsupported => "ask for sev-snp or tdx",
+            Self::MachineTee => "rehearse tdx with the backend sim-process; sim-vm boots sev-snp machines",
+            Self::Measurement(error) => error.advice(),
             Self::GuestFile(..) | Self::GuestFileShape(_) => "name readable, regular, non-empty files of at most 1 GiB",
             Self::GuestMemory(_) => "free memory or raise the process limits",
             Self::FaultUnknown => {
@@ -133,6 +143,8 @@ impl fmt::Display for SimulatorError {
             Self::RequestInvalid => f.write_str("the request is not JSON of the expected form"),
             Self::ModeUnsupported => f.write_str("only mode simulation is served here"),
             Self::TeeUnsupported => f.write_str("only sev-snp and tdx are simulated"),
+            Self::MachineTee => f.write_str("a simulated virtual machine is an sev-snp guest, not a tdx one"),
+            Self::Measurement(error) => error.fmt(f),
             Self::GuestFile(file, kind) => write!(f, "{file} cannot be read: {kind}"),
             Self::GuestFileShape(file) => write!(f, "{file} is empty, not a regular file, or larger than 1 GiB"),
             Self::GuestMemory(kind) => write!(f, "no memory for the measured copy of the guest: {kind}"),

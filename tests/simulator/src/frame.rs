@@ -15,7 +15,7 @@ use crate::SimulatorError;
 /// The largest frame.
 pub const MAX_FRAME: usize = 1 << 20;
 /// The most descriptors that one frame carries.
-pub const MAX_DESCRIPTORS: usize = 3;
+pub const MAX_DESCRIPTORS: usize = 4;
 
 /// What arrived.
 #[derive(Debug, PartialEq, Eq)]

@@ -5,6 +5,7 @@
 
 pub mod answer;
 pub mod cli;
+mod copy;
 pub mod der;
 pub mod error;
 pub mod fault;
@@ -13,6 +14,7 @@ pub mod guest;
 pub mod keys;
 pub mod relay;
 mod relay_tls;
+pub mod request;
 pub mod root;
 pub mod serve;
 pub mod snp;

@@ -16,7 +16,8 @@ use vouchsafe_attestation::{EvidenceEnvelope, encoding::serde_b64url};
 use crate::{
     SimulatorError, answer,
     frame::{self, Incoming},
-    guest::{Guest, LaunchRequest, Launched},
+    guest::{Guest, Launched},
+    request::LaunchRequest,
     root::{self, Root},
 };
 
@@ -101,7 +102,8 @@ pub fn serve(root: &Arc<Root>, mut control: UnixStream) -> Result<(), SimulatorE
             Ok((launched, device)) => {
                 let rtmr = launched.registers.iter().map(hex::encode).collect();
                 let reply = Reply::Launched { measurement: hex::encode(launched.measurement), rtmr };
-                let descriptors = [launched.enclave.as_fd(), launched.onnxruntime.as_fd(), device.as_fd()];
+                let files = launched.files.iter().map(AsFd::as_fd);
+                let descriptors: Vec<_> = files.chain([device.as_fd()]).collect();
                 frame::write(&mut control, &reply, &descriptors)
             }
             Err(error) => frame::write(&mut control, &Reply::from(&error), &[]),
@@ -114,21 +116,20 @@ pub fn serve(root: &Arc<Root>, mut control: UnixStream) -> Result<(), SimulatorE
 
 /// Launches a guest and gives it a thread of its own; the guest ends when its device is closed.
 fn launch(root: &Arc<Root>, request: &LaunchRequest) -> Result<(Parts, UnixStream), SimulatorError> {
-    let Launched { guest, measurement, enclave, onnxruntime } = Guest::launch(root, request)?;
+    let Launched { guest, measurement, files } = Guest::launch(root, request)?;
     let (ours, theirs) = UnixStream::pair().map_err(|e| SimulatorError::GuestMemory(e.kind()))?;
     let (root, registers) = (Arc::clone(root), guest.registers().to_vec());
     std::thread::Builder::new()
         .name("device".into())
         .spawn(move || answer_device(&root, &guest, ours))
         .map_err(|e| SimulatorError::GuestMemory(e.kind()))?;
-    Ok((Parts { measurement, registers, enclave, onnxruntime }, theirs))
+    Ok((Parts { measurement, registers, files }, theirs))
 }
 
 struct Parts {
     measurement: [u8; 48],
     registers: Vec<[u8; 48]>,
-    enclave: OwnedFd,
-    onnxruntime: OwnedFd,
+    files: Vec<OwnedFd>,
 }
 
 /// One answer for every request, until the guest closes the device or sends what cannot be framed.
