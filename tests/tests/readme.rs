@@ -27,9 +27,10 @@ enum Step {
 }
 
 fn step(command: &str) -> Step {
-    let known: [(&str, Step); 14] = [
+    let known: [(&str, Step); 15] = [
         ("cargo xtask demo", Step::Xtask("demo")),
         ("cargo xtask test", Step::Xtask("test")),
+        ("cargo xtask vm", Step::Xtask("vm")),
         ("export PATH=$PWD/target/release:$PATH", Step::Path),
         ("vouchsafe demo --no-attacks --keep demo-world", Step::Run("16 of 16 right")),
         ("vouchsafe demo --model FILE.onnx --input FILE.json", Step::Run("probabilities")),

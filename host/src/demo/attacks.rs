@@ -3,7 +3,10 @@
 
 mod customer;
 mod host;
+mod machine;
 mod session;
+mod swapped;
+mod unmeasured;
 
 use serde_json::{Value, json};
 
@@ -49,22 +52,40 @@ impl Played {
 
 type Attack = fn(&mut World, &mut Stage) -> Result<Played, Failure>;
 
-/// In this order: the last ones change the world for good.
-const ATTACKS: [(&str, Attack); 8] = [
+/// On every backend, in this order.
+const ANYWHERE: [(&str, Attack); 5] = [
     ("the host swaps a model blob", host::blob_swapped),
     ("the host rolls the package back to version 1", host::rolled_back),
-    ("the host changes the enclave program", host::program_changed),
     ("a simulated verdict is offered under a hardware policy", customer::hardware_policy),
     ("recorded evidence is replayed", customer::replayed),
     ("evidence is relayed into another TLS session", customer::relayed),
+];
+/// Where the enclave is a process.
+const PROCESS: [(&str, Attack); 1] = [("the host changes the enclave program", host::program_changed)];
+/// Where it is a machine.
+const MACHINE: [(&str, Attack); 10] = [
+    ("the host changes the guest image", machine::image_changed),
+    ("the host starts the machine with two processors", machine::other_vcpus),
+    ("the host boots another command line than was measured", machine::command_line_changed),
+    ("the host boots another initrd than was measured", machine::initrd_changed),
+    ("the host leaves settings where a careless guest looks for them", machine::hostile_strings),
+    ("the host hands the guest's kernel a program in an ACPI table", machine::acpi_table),
+    ("the host offers the firmware a shim", unmeasured::shim_offered),
+    ("the host gives a device a ROM with a driver for the firmware", unmeasured::option_rom),
+    ("the host starves the kernel and attaches a disk", unmeasured::disk_booted),
+    ("the host hands over another configuration than it bound", swapped::configuration),
+];
+/// These change the world for good, so they come last.
+const FOR_GOOD: [(&str, Attack); 2] = [
     ("the model changes under an open session", session::model_changed),
     ("a key is asked for after the lease was revoked", session::revoked),
 ];
 
 /// Plays every attack.
 pub fn play(world: &mut World, stage: &mut Stage, progress: &mut Progress) -> Result<Vec<Played>, Failure> {
+    let own = if world.image.is_some() { &MACHINE[..] } else { &PROCESS };
     let mut played = Vec::new();
-    for (title, attack) in ATTACKS {
+    for (title, attack) in [&ANYWHERE[..], own, &FOR_GOOD].concat() {
         progress.step("attack", title);
         played.push(attack(world, stage)?);
     }

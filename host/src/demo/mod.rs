@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use vouchsafe_attestation::Tee;
+use vouchsafe_image::Manifest;
+use vouchsafe_launcher::{Backend, LaunchError, backend::host};
 
 use crate::{
     failure::{Failure, Outcome},
@@ -25,7 +27,7 @@ use world::{Model, World};
 /// unless --keep is given.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Example:\n  vouchsafe demo --keep /tmp/vouchsafe-demo\n  vouchsafe demo --model FILE.onnx --input FILE.json\n  vouchsafe demo --tee tdx"
+    after_help = "Example:\n  vouchsafe demo --keep /tmp/vouchsafe-demo\n  vouchsafe demo --model FILE.onnx --input FILE.json\n  vouchsafe demo --tee tdx\n  vouchsafe demo --backend sim-vm --image target/image"
 )]
 pub struct Args {
     /// Your own ONNX model; needs --input.
@@ -40,6 +42,12 @@ pub struct Args {
     /// Technology to simulate: sev-snp or tdx.
     #[arg(long, default_value = "sev-snp")]
     tee: Tee,
+    /// What runs the enclave: a process, or a virtual machine that boots the guest image (needs QEMU; `vouchsafe doctor`).
+    #[arg(long, default_value = "sim-process", value_parser = ["sim-process", "sim-vm"])]
+    backend: String,
+    /// The guest image, a folder that `vouchsafe image build` made; for sim-vm.
+    #[arg(long, value_name = "DIR", required_if_eq("backend", "sim-vm"))]
+    image: Option<PathBuf>,
     /// Only the story, no attacks.
     #[arg(long)]
     no_attacks: bool,
@@ -63,7 +71,15 @@ fn play(dir: &Path, args: Args, json: bool) -> Outcome {
         Some((file, input)) => Model { id: "your-model".to_owned(), file: absolute(file)?, input: absolute(input)? },
         None => bundled(dir)?,
     };
-    let mut world = World::new(dir, model, tee)?;
+    let image = match (&*args.backend, &args.image) {
+        ("sim-vm", Some(image)) => Some(absolute(image)?),
+        (_, None) => None,
+        _ => return Err(Failure::usage("--image is for --backend sim-vm", "leave it out, or name that backend")),
+    };
+    if let Some(image) = &image {
+        look_first(tee, image)?;
+    }
+    let mut world = World::new(dir, model, tee, image)?;
     let mut progress = print::Progress::new(json);
     if !json {
         print::headline(tee);
@@ -73,11 +89,12 @@ fn play(dir: &Path, args: Args, json: bool) -> Outcome {
     progress.finish();
     if !json {
         print::verdict(&stage.verdict);
+        print::measurement(&world.measurement, carried(&stage.verdict));
         let (labels, classes) = if own.is_none() { labels()? } else { Default::default() };
         print::predictions(&stage.outputs, own.is_none().then_some(&labels), &classes);
         println!();
     }
-    let outputs = stage.outputs.clone();
+    let (outputs, verdict) = (stage.outputs.clone(), stage.verdict.clone());
     let played = if args.no_attacks { Vec::new() } else { attacks::play(&mut world, &mut stage, &mut progress)? };
     progress.finish();
     drop(stage);
@@ -86,7 +103,8 @@ fn play(dir: &Path, args: Args, json: bool) -> Outcome {
         let attacks: Vec<Value> = played.iter().map(attacks::Played::to_json).collect();
         println!(
             "{}",
-            json!({ "accepted": failed == 0, "mode": "simulation", "tee": tee, "outputs": outputs["outputs"], "attacks": attacks,
+            json!({ "accepted": failed == 0, "mode": "simulation", "backend": args.backend, "tee": tee,
+                    "measurement": { "demanded": world.measurement, "carried": carried(&verdict) }, "outputs": outputs["outputs"], "attacks": attacks,
                     "seconds": started.elapsed().as_secs_f64(), "kept": args.keep })
         );
     } else {
@@ -100,6 +118,29 @@ fn play(dir: &Path, args: Args, json: bool) -> Outcome {
         return Err(Failure::new("DEMO_ATTACK", 10, fact, "run with --keep DIR and read DIR/logs"));
     }
     Ok(())
+}
+
+/// What would end a demo in virtual machines after a minute ends it now, in the words of the command that says it.
+fn look_first(tee: Tee, image: &Path) -> Result<(), Failure> {
+    if !Backend::SimVm.shows(tee) {
+        let advice = "drop --tee; rehearse TDX with --backend sim-process --tee tdx";
+        return Err(Failure::new("BACKEND_TEE", 1, "--backend sim-vm runs sev-snp guests only", advice));
+    }
+    qemu()?;
+    Manifest::read(image).map_err(|e| Failure::from(e).about(image)).map(drop)
+}
+
+/// The QEMU that a launch would find.
+fn qemu() -> Result<PathBuf, Failure> {
+    let failed = |e: LaunchError| Failure::new(e.code(), e.exit(), e.to_string(), e.advice());
+    let found = host::find_qemu(host::QEMU.as_ref(), &host::SEARCH.map(Path::new)).map_err(failed)?;
+    host::require_version(&found, Backend::SimVm).map_err(failed)?;
+    Ok(found)
+}
+
+/// The measurement that the customer's verifier read in the evidence.
+fn carried(verdict: &Value) -> Option<&str> {
+    verdict.get("measurement").and_then(Value::as_str)
 }
 
 fn closing(world: &World, kept: bool, seconds: f64, attacks: usize) {

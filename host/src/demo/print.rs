@@ -98,6 +98,11 @@ pub fn verdict(verdict: &Value) {
     }
 }
 
+/// The measurement of the image, as the policy demanded it and as the evidence carried it.
+pub fn measurement(demanded: &str, carried: Option<&str>) {
+    println!("Measurement demanded  {demanded}\n            carried   {}", carried.unwrap_or("none"));
+}
+
 /// Predictions beside the true labels.
 pub fn predictions(outputs: &Value, labels: Option<&[String]>, classes: &[String]) {
     let tensor = |name: &str| {

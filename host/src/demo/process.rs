@@ -21,8 +21,8 @@ use serde_json::Value;
 use super::ending;
 use crate::{failure::Failure, launch::beside};
 
-/// Longest wait for a service to say something.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Longest wait for a service to say something: an emulated machine on a busy processor boots slowly.
+const PATIENCE: Duration = Duration::from_secs(180);
 /// A line of a child's output is read up to this length.
 const MAX_LINE: u64 = 1 << 20;
 

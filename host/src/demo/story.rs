@@ -1,7 +1,7 @@
 //! Turns an empty world into a served, verified, answered and receipted request: the flow of the product, step by step.
 //! Each step runs a shipped command as its own process; a step that fails ends the demo.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use serde_json::Value;
 use vouchsafe_attestation::Tee;
@@ -24,6 +24,8 @@ pub struct Stage {
     pub outputs: Value,
     /// The customer's verdict.
     pub verdict: Value,
+    /// What an honest launch through a script in QEMU's place led to and how long its first word took, once it was tried.
+    pub control: Option<(String, Duration)>,
 }
 
 /// Plays the story.
@@ -34,7 +36,7 @@ pub fn play(world: &mut World, progress: &mut Progress) -> Result<Stage, Failure
     let verdict = verify(world, progress, &enclave.address)?;
     let outputs = infer(world, progress, &enclave.address)?;
     verify_receipt(world, progress)?;
-    Ok(Stage { broker, enclave, outputs, verdict })
+    Ok(Stage { broker, enclave, outputs, verdict, control: None })
 }
 
 /// Root, keys, packages, policies: all that is made before anything runs. The fault lab begins with it, too.
@@ -116,8 +118,13 @@ fn write_policies(world: &mut World, progress: &mut Progress) -> Result<(), Fail
     progress.step("measure", "vendor and customer compute which measurement and configuration they accept");
     write_config(world, "operator/config.toml", 2)?;
     let config = world.at("operator/config.toml");
-    let tee = world.tee.as_str();
-    let measured = world.call(&["measure", "--backend", "sim-process", "--tee", tee, "--config", &config])?;
+    let image = world.image.as_ref().map(|image| image.display().to_string());
+    let mut args = vec!["measure", "--tee", world.tee.as_str(), "--config", &config];
+    match &image {
+        None => args.extend(["--backend", "sim-process"]),
+        Some(image) => args.extend(["--backend", "sim-vm", "--image", image]),
+    }
+    let measured = world.call(&args)?;
     world.measurement = need(&measured, "measurement")?;
     let registers = measured.get("rtmr").and_then(Value::as_array).into_iter().flatten();
     world.rtmr = registers.filter_map(Value::as_str).map(str::to_owned).collect();
@@ -136,23 +143,14 @@ fn write_config(world: &World, path: &str, floor: u32) -> Result<(), Failure> {
     let broker = format!("{}={}", world.broker, world.broker_spki);
     let (key, model) = (world.at("vendor/manifest.key.pub"), format!("{}={floor}", world.model.id));
     let out = world.at(path);
-    world
-        .call(&[
-            "config",
-            "--manifest-key",
-            &key,
-            "--release-key",
-            &world.release_key,
-            "--broker",
-            &broker,
-            "--model",
-            &model,
-            // The demo runs on any machine; the first line of the enclave's log says what this one's kernel enforces.
-            "--landlock-best-effort",
-            "--out",
-            &out,
-        ])
-        .map(drop)
+    let mut args = vec!["config", "--manifest-key", &key, "--release-key", &world.release_key, "--broker", &broker];
+    args.extend(["--model", &model, "--out", &out]);
+    if world.image.is_none() {
+        // A process runs on any machine; the first line of the enclave's log says what this one's kernel enforces. The
+        // image brings its own kernel, which enforces all of it.
+        args.push("--landlock-best-effort");
+    }
+    world.call(&args).map(drop)
 }
 
 fn write_policy(world: &World, path: &str, configs: &[String], vendor: Option<&str>) -> Result<(), Failure> {

@@ -5,6 +5,7 @@ use std::{
     fs,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -20,6 +21,8 @@ pub struct World {
     pub model: Model,
     /// The technology that is played.
     pub tee: Tee,
+    /// The guest image, where enclaves are virtual machines; processes without one.
+    pub image: Option<PathBuf>,
     pub broker: SocketAddr,
     pub release_key: String,
     pub broker_spki: String,
@@ -42,7 +45,7 @@ pub struct Model {
 
 impl World {
     /// Makes the folders.
-    pub fn new(dir: &Path, model: Model, tee: Tee) -> Result<Self, Failure> {
+    pub fn new(dir: &Path, model: Model, tee: Tee, image: Option<PathBuf>) -> Result<Self, Failure> {
         for name in ["vendor", "broker", "operator/models", "tester", "customer", "host", "logs"] {
             let path = dir.join(name);
             fs::create_dir_all(&path).map_err(|e| Failure::file(&path, "created", &e))?;
@@ -53,6 +56,7 @@ impl World {
             programs: Programs::find(dir.join("logs"))?,
             model,
             tee,
+            image,
             broker: free_address()?,
             release_key: unknown(),
             broker_spki: unknown(),
@@ -82,14 +86,22 @@ impl World {
     /// Launches an enclave over `models` with `config`, and waits until it serves.
     pub fn launch(&self, launch: &Launch<'_>) -> Result<Running, Failure> {
         let (mut service, address) = self.start(launch)?;
-        let mut pid = 0;
+        let (mut pid, mut fell) = (0, false);
+        let (mut start, mut first_word) = (Instant::now(), None);
         let enclave = service.wait_for("the enclave to serve", |e| {
             pid = number(e, "enclave_pid").max(pid);
+            match text(e, "event") {
+                Some("launched") => start = Instant::now(),
+                Some("state") => drop(first_word.get_or_insert_with(|| start.elapsed())),
+                _ => {}
+            }
             let serving = (text(e, "state") == Some("serving")).then_some(Ok(pid));
-            fatal(e).map(Err).or(serving)
+            fatal(e, &mut fell).map(Err).or(serving)
         })?;
         match enclave {
-            Ok(enclave_pid) => Ok(Running { service, address, enclave_pid }),
+            Ok(enclave_pid) => {
+                Ok(Running { service, address, enclave_pid, first_word: first_word.unwrap_or_default() })
+            }
             Err(code) => {
                 let fact = format!("the enclave refused to serve [{code}]");
                 Err(Failure::new("DEMO_STEP", 10, fact, "run with --keep DIR and read DIR/logs"))
@@ -100,7 +112,7 @@ impl World {
     /// Launches an enclave that must refuse to serve; returns what it said.
     pub fn launch_refused(&self, launch: &Launch<'_>) -> Result<Fatal, Failure> {
         let (mut service, _) = self.start(launch)?;
-        let (mut pid, mut program) = (0, None);
+        let (mut pid, mut program, mut fell) = (0, None, false);
         service.wait_for("the enclave to refuse", |e| {
             // Looked at while it runs: a moment after its refusal it is gone.
             if number(e, "enclave_pid") != 0 && program.is_none() {
@@ -108,7 +120,7 @@ impl World {
                 program = u32::try_from(pid).ok().and_then(program_sha256);
             }
             let served = || (text(e, "state") == Some("serving")).then(|| "SERVED".to_owned());
-            let code = fatal(e).or_else(served)?;
+            let code = fatal(e, &mut fell).or_else(served)?;
             let ticket = e.get("fatal").and_then(|f| text(f, "ticket")).map(str::to_owned);
             Some(Fatal { code, ticket, pid, program: program.take() })
         })
@@ -116,33 +128,25 @@ impl World {
 
     fn start(&self, launch: &Launch<'_>) -> Result<(Service, String), Failure> {
         let (config, models, root) = (self.at(launch.config), self.at(launch.models), self.at("tester/root"));
-        let enclave = launch.enclave.map_or_else(|| self.programs.enclave.display().to_string(), |e| self.at(e));
         let simulator = self.programs.simulator.display().to_string();
+        let mut args = vec!["--tee", self.tee.as_str(), "--config", &config, "--models", &models];
+        args.extend(["--listen", "127.0.0.1:0", "--simulator-root", &root, "--simulator", &simulator]);
+        let enclave = launch.enclave.map_or_else(|| self.programs.enclave.display().to_string(), |e| self.at(e));
         let onnxruntime = self.programs.onnxruntime.display().to_string();
-        let mut service = self.programs.serve(
-            &self.programs.launch,
-            &[
-                "--backend",
-                "sim-process",
-                "--tee",
-                self.tee.as_str(),
-                "--config",
-                &config,
-                "--models",
-                &models,
-                "--listen",
-                "127.0.0.1:0",
-                "--simulator-root",
-                &root,
-                "--enclave",
-                &enclave,
-                "--simulator",
-                &simulator,
-                "--onnxruntime",
-                &onnxruntime,
-                "--exit-with-stdin",
-            ],
-        )?;
+        let image = launch.image.map(|image| self.dir.join(image)).or_else(|| self.image.clone());
+        let image = image.map(|image| image.display().to_string());
+        let (broker, vcpus) = (self.broker.to_string(), launch.vcpus.to_string());
+        let (qemu, silence) = (launch.qemu.map(|qemu| self.at(qemu)), launch.silence.to_string());
+        match &image {
+            None => args.extend(["--backend", "sim-process", "--enclave", &enclave, "--onnxruntime", &onnxruntime]),
+            Some(image) => {
+                args.extend(["--backend", "sim-vm", "--image", image, "--broker", &broker, "--vcpus", &vcpus]);
+                args.extend(["--silence-timeout", &silence]);
+                args.extend(qemu.iter().flat_map(|qemu| ["--qemu", qemu]));
+            }
+        }
+        args.push("--exit-with-stdin");
+        let mut service = self.programs.serve(&self.programs.launch, &args)?;
         let address = service.wait_for("the launcher to listen", listening)?;
         Ok((service, address))
     }
@@ -152,13 +156,29 @@ impl World {
 pub struct Launch<'a> {
     pub config: &'a str,
     pub models: &'a str,
-    /// Another enclave program than the shipped one.
+    /// Another enclave program than the shipped one; processes only.
     pub enclave: Option<&'a str>,
+    /// Another image than the demo's; virtual machines only, as all that follows.
+    pub image: Option<&'a str>,
+    /// A program that is run in QEMU's place.
+    pub qemu: Option<&'a str>,
+    /// How many virtual processors.
+    pub vcpus: u32,
+    /// How long a machine may be silent at first, in seconds.
+    pub silence: u64,
 }
 
 impl Default for Launch<'_> {
     fn default() -> Self {
-        Self { config: "operator/config.toml", models: "operator/models", enclave: None }
+        Self {
+            config: "operator/config.toml",
+            models: "operator/models",
+            enclave: None,
+            image: None,
+            qemu: None,
+            vcpus: 1,
+            silence: 60,
+        }
     }
 }
 
@@ -167,6 +187,8 @@ pub struct Running {
     pub service: Service,
     pub address: String,
     pub enclave_pid: u64,
+    /// How long after its start it said how far it is.
+    pub first_word: Duration,
 }
 
 /// How an enclave refused to serve.
@@ -178,9 +200,23 @@ pub struct Fatal {
     pub program: Option<String>,
 }
 
-/// The last word of an enclave that gives up: its code.
-fn fatal(event: &Value) -> Option<String> {
-    text(event.get("fatal")?, "code").map(str::to_owned)
+/// The last word of an enclave that gives up, of a launcher that does, or of a launcher about a machine without a word. A try
+/// under KVM that came to nothing is none: the launcher says that it falls back, and what follows counts.
+fn fatal(event: &Value, fell: &mut bool) -> Option<String> {
+    if let Some(said) = event.get("fatal") {
+        return text(said, "code").map(str::to_owned);
+    }
+    let code = text(event, "code")?;
+    let last = match text(event, "event")? {
+        "error" => true,
+        "fallback" => {
+            *fell = true;
+            false
+        }
+        "restarting" => !core::mem::take(fell) && code.starts_with("GUEST_"),
+        _ => false,
+    };
+    last.then(|| code.to_owned())
 }
 
 /// The address of a service that has begun to listen.
@@ -216,4 +252,22 @@ pub fn copy_dir(from: &Path, to: &Path) -> Result<(), Failure> {
         Ok(())
     };
     copy().map_err(|e| Failure::file(to, "copied to", &e))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_fall_back_is_no_last_word_and_the_next_silence_is_one() {
+        let mut fell = false;
+        let silent = json!({ "event": "restarting", "code": "GUEST_SILENT" });
+        assert_eq!(fatal(&silent, &mut fell).as_deref(), Some("GUEST_SILENT"));
+        assert_eq!(fatal(&json!({ "event": "fallback", "code": "GUEST_SILENT" }), &mut fell), None);
+        assert_eq!(fatal(&silent, &mut fell), None);
+        assert_eq!(fatal(&silent, &mut fell).as_deref(), Some("GUEST_SILENT"));
+        assert_eq!(fatal(&json!({ "event": "restarting", "code": "ENCLAVE_LOST" }), &mut fell), None);
+    }
 }

@@ -64,7 +64,7 @@ impl Lab {
     pub fn start(dir: &Path, tee: Tee, say: &dyn Fn(&str)) -> Result<Self, Failure> {
         fs::create_dir_all(dir).map_err(|e| Failure::file(dir, "created", &e))?;
         let model = demo::bundled(dir)?;
-        let mut world = World::new(dir, model, tee)?;
+        let mut world = World::new(dir, model, tee, None)?;
         say("root, keys, sealed packages, policies");
         story::prepare(&mut world, &mut Progress::new(true))?;
         tighten(&world, tee)?;
