@@ -1,6 +1,8 @@
 //! Turns what a relying party knows into a policy file, and a policy file into everything that it demands.
 //! It does not judge evidence.
 
+mod from_build;
+
 use std::path::{Path, PathBuf};
 
 use clap::{Subcommand, ValueEnum};
@@ -28,6 +30,11 @@ enum Command {
         after_help = "Example:\n  vouchsafe policy init --mode simulation --tee sev-snp --root root.pem --measurement <96 hex> \\\n    --config-digest <64 hex> --platform <128 hex> --model breast-cancer=1=acme-manifest.key.pub \\\n    --out policy.toml"
     )]
     Init(Box<Init>),
+    /// Write a complete policy for a built image and a configuration: measurement and config digest are computed.
+    #[command(
+        after_help = "Example:\n  vouchsafe policy from-build --image image --config config.toml --mode hardware --tee sev-snp \\\n    --platform <128 hex> --model breast-cancer=1=acme-manifest.key.pub --out policy.toml\n\nAfterwards read it: vouchsafe policy show policy.toml"
+    )]
+    FromBuild(Box<from_build::FromBuild>),
     /// Print everything that a policy demands, its base included.
     #[command(visible_alias = "explain", after_help = "Example:\n  vouchsafe policy show policy.toml")]
     Show {
@@ -96,12 +103,14 @@ struct Init {
 
 pub fn run(args: &Args, json: bool) -> Outcome {
     match &args.command {
-        Command::Init(init) => write(init, json),
+        Command::Init(init) => write_policy(init, "", json),
+        Command::FromBuild(args) => from_build::run(args, json),
         Command::Show { policy } => show(policy, json),
     }
 }
 
-fn write(args: &Init, json: bool) -> Outcome {
+/// Writes the policy, with comment lines before it.
+fn write_policy(args: &Init, preface: &str, json: bool) -> Outcome {
     let options = InitOptions {
         name: args.name.clone().unwrap_or_else(|| file_name(&args.out)),
         anchors: anchors(args)?,
@@ -110,7 +119,7 @@ fn write(args: &Init, json: bool) -> Outcome {
         snp: snp(args)?,
         tdx: tdx(args)?,
     };
-    let text = init_text(&options);
+    let text = preface.to_owned() + &init_text(&options);
     files::write_new(&args.out, text.as_bytes(), 0o644)?;
     // What was written is read back: a policy that does not load is told now, not at the first verdict.
     let policy = Policy::load(&args.out).inspect_err(|_| {

@@ -2,9 +2,10 @@
 """Reference decoder and encoder of sealed models: the eight steps of docs/sealed-model.md, sharing no code with the crate.
 
     unseal.py open  PACKAGE KEY_HEX_FILE VENDOR_PUB_FILE OUT_DIR
+    unseal.py files VOLUME OUT_DIR
     unseal.py seal  PACKAGE KEY_HEX_FILE SEED_HEX MODEL_ID SEQUENCE PAD_TO USAGE_FILE GRAPH [NAME=ROLE=FILE ...]
 
-`open` writes each plaintext to OUT_DIR/NNNN. It reads whole files into memory and wipes nothing: for tests only.
+`open` writes each plaintext to OUT_DIR/NNNN, `files` each file of a volume to OUT_DIR/MODEL/NAME. It reads whole files into memory and wipes nothing: for tests only.
 """
 import base64, hashlib, json, os, re, stat, struct, sys
 from blake3 import blake3
@@ -111,6 +112,31 @@ def open_package(package, key, keys):
     need(loads(out[-1]) == {"version": 1, "files": listed}, "digests")
     return out[:-1]
 
+def open_volume(path):
+    volume = open(path, "rb").read()
+    need(volume[:32] == b"vouchsafe/1 volume".ljust(32, b"\0") and len(volume) >= 40, "magic")
+    length = int.from_bytes(volume[32:40], "big")
+    begin = -(-(40 + length) // 4096) * 4096
+    need(length <= MIB and begin <= len(volume), "length of the index")
+    text = volume[40 : 40 + length]
+    need(not any(volume[40 + length : begin]), "padding of the index")
+    index = loads(text)
+    fields(index, {"files": list})
+    need(len(index["files"]) <= 4096, "number of files")
+    for f in index["files"]: fields(f, {"path": str, "offset": int, "length": int})
+    one = {"files": [{"path": f["path"], "offset": f["offset"], "length": f["length"]} for f in index["files"]]}
+    need(json.dumps(one, separators=(",", ":"), ensure_ascii=False).encode() == text, "one index has one text")
+    out, end = {}, 0
+    for f in index["files"]:
+        need(re.fullmatch(r"(?!.*\.\.)[a-z0-9][a-z0-9._-]{0,63}/(?!\.)[A-Za-z0-9._+=@-]{1,128}", f["path"]), "path")
+        need(f["path"] not in out, "path twice")
+        need(f["offset"] % 4096 == 0 and begin <= f["offset"] <= f["offset"] + f["length"] <= len(volume), "range")
+        out[f["path"]] = volume[f["offset"] : f["offset"] + f["length"]]
+    for first, last in sorted((f["offset"], f["offset"] + f["length"]) for f in index["files"]):
+        need(end <= first, "overlap")
+        end = last
+    return out
+
 def seal_package(package, key, seed, model_id, sequence, pad_to, usage, inputs):
     signer, uid, files, listed = Ed25519PrivateKey.from_private_bytes(seed), os.urandom(32), [], []
     dump = lambda value: json.dumps(value, separators=(",", ":")).encode()
@@ -137,7 +163,13 @@ def seal_package(package, key, seed, model_id, sequence, pad_to, usage, inputs):
                 "model_commitment": commitment(key, uid).hex(), "usage_policy_digest": hashlib.sha256(usage).hexdigest(), "threshold": 1, "files": files}
     sign("manifest.dsse.json", "manifest", dump(manifest)), sign("usage-policy.dsse.json", "usage-policy", usage)
 
-def main(verb, package, key_file, *rest):
+def main(verb, package, *rest):
+    if verb == "files":
+        for path, data in open_volume(package).items():
+            os.makedirs(os.path.join(rest[0], os.path.dirname(path)), exist_ok=True)
+            open(os.path.join(rest[0], path), "xb").write(data)
+        return
+    key_file, *rest = rest
     key, slurp = bytes.fromhex(open(key_file).read().strip()), lambda path: open(path, "rb").read()
     if verb == "open":
         keys = [bytes.fromhex(line.strip().removeprefix("ed25519:")) for line in open(rest[0])]

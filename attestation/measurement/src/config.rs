@@ -3,8 +3,8 @@
 
 use vouchsafe_attestation::lp;
 
-/// The largest configuration: 64 KiB.
-pub const MAX_CONFIG: usize = 64 * 1024;
+/// The largest configuration: 256 KiB, since init-data for Kata also holds its agent's policy.
+pub const MAX_CONFIG: usize = 256 * 1024;
 
 /// SHA-256 over the exact bytes of the configuration: the value of HOST_DATA on SEV-SNP.
 #[must_use]
