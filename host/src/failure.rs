@@ -134,7 +134,9 @@ from_error!(
     vouchsafe_policies::PolicyError,
     vouchsafe_release::ReleaseError,
     vouchsafe_broker::BrokerError,
+    vouchsafe_image::ImageError,
     vouchsafe_attestation::VerifyError,
+    vouchsafe_measurement::MeasurementError,
 );
 
 impl From<&CustomerError> for Failure {

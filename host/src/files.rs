@@ -107,17 +107,19 @@ pub fn signing_key(path: &Path) -> Result<Ed25519KeyPair, Failure> {
         let fact = format!("{} is not a signing key of this program", path.display());
         Failure::new("KEY_FILE", 9, fact, "name the file without .pub that `vouchsafe keys` wrote")
     })?;
+    owner_only(path)?;
+    Ok(key)
+}
+
+/// Refuses a key file that others of this machine can read.
+pub fn owner_only(path: &Path) -> Result<(), Failure> {
     let mode = fs::metadata(path).map_err(|e| Failure::file(path, "opened", &e))?.permissions().mode();
     if mode & 0o077 != 0 {
         let fact = format!("{} can be read by others than its owner", path.display());
-        return Err(Failure::new(
-            "KEY_FILE_MODE",
-            9,
-            fact,
-            "chmod 600 it, and make a new key if others may have read it",
-        ));
+        let advice = "chmod 600 it, and make a new key if others may have read it";
+        return Err(Failure::new("KEY_FILE_MODE", 9, fact, advice));
     }
-    Ok(key)
+    Ok(())
 }
 
 /// Reads a public key given as text or as the path of a `.pub` file.

@@ -7,10 +7,12 @@ mod clock;
 mod collateral;
 mod config;
 mod demo;
+mod doctor;
 mod evidence;
 mod failure;
 mod faults;
 mod files;
+mod image;
 mod infer;
 mod keys;
 mod launch;
@@ -66,6 +68,16 @@ enum Command {
     Config(config::Args),
     /// Compute the measurement that an enclave should have.
     Measure(measure::Args),
+    /// Say what this host can launch, and what is missing for the rest.
+    Doctor(doctor::Args),
+    /// Build the guest image, look into one, compare two.
+    ///
+    /// An image is a folder of four files: `kernel`, `initrd` and `firmware.fd`, which are booted, and `image.json`, which names
+    /// them and everything inside the initrd by SHA-256. The initrd holds the enclave program as `/init`, ONNX Runtime, the few
+    /// libraries that both need and the kernel modules that the guest loads: no shell and no other program. A lock file names each
+    /// package that something is taken from, so that whoever builds from the same sources gets the same bytes and the same
+    /// measurement.
+    Image(image::Args),
     /// Launch the enclave (runs vouchsafe-launch).
     Launch(launch::Args),
     /// Verify an enclave, send nothing.
@@ -136,6 +148,8 @@ fn run() -> ExitCode {
         Command::Policy(args) => policy::run(&args, json),
         Command::Config(args) => config::run(&args, json),
         Command::Measure(args) => measure::run(&args, json),
+        Command::Doctor(args) => doctor::run(&args, json),
+        Command::Image(args) => image::run(&args, json),
         Command::Launch(args) => launch::run(&args, json),
         Command::Verify(args) => verify::run(&args, json),
         Command::Infer(args) => infer::run(&args, json),

@@ -30,6 +30,21 @@ pub fn directory() -> PathBuf {
     dir
 }
 
+/// The folder of a guest image: what `VOUCHSAFE_IMAGE` names, which `cargo xtask test` sets where one was built. Without one the
+/// test says by name that it did not run.
+///
+/// # Panics
+/// When there is none and `VOUCHSAFE_REQUIRE_VM` is set.
+#[must_use]
+pub fn image(test: &str) -> Option<PathBuf> {
+    let folder = std::env::var_os("VOUCHSAFE_IMAGE").map(PathBuf::from);
+    if folder.is_none() {
+        assert!(std::env::var_os("VOUCHSAFE_REQUIRE_VM").is_none(), "{test}: there is no guest image");
+        println!("NOT RUN: {test}: there is no guest image; `cargo xtask image` builds one");
+    }
+    folder
+}
+
 /// The path of one program; see [`directory`].
 ///
 /// # Panics

@@ -34,7 +34,7 @@ fn every_help_shows_an_example_that_begins_with_its_own_command() {
         todo.extend(names.map(|name| [&command[..], &[name.to_owned()]].concat()));
         leaves += u32::from(todo.len() == before);
     }
-    assert_eq!(leaves, 30, "commands that do something; the transcripts show the help of each");
+    assert_eq!(leaves, 37, "commands that do something; the transcripts show the help of each");
 }
 
 /// Bad arguments are told on standard error, never by a panic, and with a status of the table in `--help`.
@@ -42,7 +42,7 @@ fn every_help_shows_an_example_that_begins_with_its_own_command() {
 fn no_command_panics_over_words_that_it_does_not_expect() {
     let words =
         ["", "-", "--", "\u{1b}[31m", "ed25519:", "=", "a=b=c", "99999999999999999999", "/dev/null", "/", "\u{202e}"];
-    let commands: [&[&str]; 21] = [
+    let commands: [&[&str]; 26] = [
         &["verify", "127.0.0.1:1", "--policy"],
         &["verify", "--policy", "cmd/fixtures/policy.toml"],
         &["infer", "127.0.0.1:1", "--policy", "cmd/fixtures/policy.toml", "--input", "cmd/fixtures/enclave", "--model"],
@@ -57,6 +57,11 @@ fn no_command_panics_over_words_that_it_does_not_expect() {
         &["broker", "ledger", "show", "no-such-folder"],
         &["broker", "revoke", "model", "no-such-folder"],
         &["measure", "--enclave"],
+        &["image", "show"],
+        &["image", "diff", "cmd/fixtures/image"],
+        &["image", "build", "--out", "no-such-folder", "--lock"],
+        &["doctor", "--backend"],
+        &["doctor", "--backend", "sim-vm", "--image"],
         &["evidence", "verify", "--tee", "sev-snp", "--policy", "cmd/fixtures/policy.toml", "--evidence"],
         &["evidence", "verify", "--tee", "tdx", "--policy", "cmd/fixtures/policy.toml", "--evidence"],
         &["evidence", "verify", "--evidence", "cmd/fixtures/enclave", "--policy", "cmd/fixtures/policy.toml", "--tee"],

@@ -183,8 +183,11 @@ fn ports_and_peers() {
     };
     let simulated = ["--backend", "sim-process", "--ready-timeout", "1"];
     assert_eq!(launch(&simulated, &silent), (9, "PORT_IN_USE".to_owned()));
-    assert_eq!(launch(&["--backend", "tdx", "--tee", "tdx"], "127.0.0.1:0"), (7, "BACKEND_UNSUPPORTED".to_owned()));
-    assert_eq!(launch(&["--backend", "snp"], "127.0.0.1:0"), (7, "BACKEND_UNSUPPORTED".to_owned()));
+    let tdx = ["--backend", "tdx", "--image", "image", "--firmware", "tdvf.fd"];
+    for (words, code) in [(&["--backend", "snp", "--image", "image"][..], 7), (&tdx, 7), (&["--backend", "snp"], 1)] {
+        let named = if code == 7 { "HOST_UNSUPPORTED" } else { "USAGE" };
+        assert_eq!(launch(words, "127.0.0.1:0"), (code, named.to_owned()), "{words:?}");
+    }
     drop(broker);
     drop(taken);
 

@@ -15,7 +15,7 @@ use crate::workspace::{Workspace, copy_atomic, ended_well, make_dir};
 /// The measured program. It is always built alone: beside other crates, their features would change it.
 const ENCLAVE: &str = "vouchsafe-enclave";
 /// The package and the program of everything else.
-const OTHERS: [(&str, &str); 3] = [
+pub(crate) const OTHERS: [(&str, &str); 3] = [
     ("vouchsafe", "vouchsafe"),
     ("vouchsafe-launcher", "vouchsafe-launch"),
     ("vouchsafe-simulator", "vouchsafe-simulator"),
@@ -83,6 +83,11 @@ pub(crate) fn test_binaries(workspace: &Workspace, profile: Profile) -> Result<P
 /// The names of all four programs.
 pub(crate) fn programs() -> impl Iterator<Item = &'static str> {
     std::iter::once(ENCLAVE).chain(OTHERS.iter().map(|(_, program)| *program))
+}
+
+/// The names of all programs but the measured one.
+pub(crate) fn others() -> impl Iterator<Item = &'static str> {
+    OTHERS.iter().map(|(_, program)| *program)
 }
 
 fn modified(path: &std::path::Path) -> Option<std::time::SystemTime> {

@@ -30,6 +30,18 @@ pub(crate) enum ChoreError {
     Start { program: &'static str, source: io::Error },
     /// `cargo build` ended with an error.
     Build,
+    /// A program does not start with the libraries of the guest image.
+    ContainerLibraries { program: &'static str },
+    /// The list of what is inside the container image would not be whole.
+    Sbom { what: String },
+    /// `vouchsafe image …` ended with an error.
+    Image { status: u8 },
+    /// There is no QEMU that is new enough, and none can be installed by this user on this system.
+    QemuMissing,
+    /// apt ended with an error.
+    Apt,
+    /// Two builds of the same sources gave two images.
+    NotReproducible,
     /// At least one test failed, or did not compile.
     TestsFailed,
     /// At least one rule of the verifier could be taken out without any test noticing.
@@ -59,6 +71,12 @@ impl ChoreError {
             Self::File { .. } => "LOCAL_FILE",
             Self::Start { .. } => "PROGRAM_NOT_STARTED",
             Self::Build => "BUILD_FAILED",
+            Self::ContainerLibraries { .. } => "CONTAINER_LIBRARIES",
+            Self::Sbom { .. } => "SBOM_INCOMPLETE",
+            Self::Image { .. } => "IMAGE_FAILED",
+            Self::QemuMissing => "QEMU_MISSING",
+            Self::Apt => "APT_FAILED",
+            Self::NotReproducible => "NOT_REPRODUCIBLE",
             Self::TestsFailed => "TESTS_FAILED",
             Self::StepUnguarded { .. } => "STEP_UNGUARDED",
             Self::ProveBaseline => "PROVE_BASELINE",
@@ -73,7 +91,7 @@ impl ChoreError {
         match self {
             Self::Usage(_) => 1,
             Self::Platform => 7,
-            Self::Pip(_) => 8,
+            Self::Pip(_) | Self::Apt => 8,
             Self::Digest { .. } => 6,
             Self::PythonMissing
             | Self::PythonTooOld
@@ -81,8 +99,13 @@ impl ChoreError {
             | Self::OtherVersion { .. }
             | Self::File { .. }
             | Self::Start { .. }
-            | Self::Build => 9,
-            Self::TestsFailed
+            | Self::Build
+            | Self::ContainerLibraries { .. }
+            | Self::Sbom { .. }
+            | Self::QemuMissing => 9,
+            Self::Image { status } => *status,
+            Self::NotReproducible
+            | Self::TestsFailed
             | Self::StepUnguarded { .. }
             | Self::ProveBaseline
             | Self::FuzzFound { .. }
@@ -109,6 +132,16 @@ impl ChoreError {
             Self::File { .. } => "look at the path's owner, permissions and free space",
             Self::Start { .. } => "run `cargo xtask build` and look at its output",
             Self::Build => "cargo's own message stands above",
+            Self::ContainerLibraries { .. } => {
+                "build on Debian 12 or older: the C library here is newer than the locked one"
+            }
+            Self::Sbom { .. } => "name the new file's or crate's origin in xtask/src/sbom.rs",
+            Self::Image { .. } => "the image builder's own message stands above",
+            Self::QemuMissing => {
+                "install qemu-system-x86 10 or newer (Debian 12: from bookworm-backports; docs/operations.md says how)"
+            }
+            Self::Apt => "apt's own message stands above; is the archive reachable?",
+            Self::NotReproducible => "both clones are kept under target/twice; what differs stands above",
             Self::TestsFailed => "the failures stand above; `cargo xtask test NAME` runs one again",
             Self::StepUnguarded { .. } => "add a vector that only this rule refuses; CONTRIBUTING.md says how",
             Self::ProveBaseline => "run `cargo xtask test -p vouchsafe-attestation` first",
@@ -150,6 +183,14 @@ impl fmt::Display for ChoreError {
             Self::File { path, source } => write!(f, "{}: {source}", path.display()),
             Self::Start { program, source } => write!(f, "{program} does not start: {source}"),
             Self::Build => f.write_str("the build failed"),
+            Self::ContainerLibraries { program } => {
+                write!(f, "{program} does not start with the libraries of the guest image")
+            }
+            Self::Sbom { what } => write!(f, "the list of the container's content is not whole: {what}"),
+            Self::Image { .. } => f.write_str("there is no image"),
+            Self::QemuMissing => f.write_str("there is no qemu-system-x86_64 of version 10 or newer"),
+            Self::Apt => f.write_str("apt could not install QEMU"),
+            Self::NotReproducible => f.write_str("two builds of the same sources gave two images"),
             Self::TestsFailed => f.write_str("not all tests passed"),
             Self::StepUnguarded { steps } => {
                 write!(f, "no test noticed that these rules were taken out: {}", steps.join("; "))

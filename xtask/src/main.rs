@@ -3,14 +3,20 @@
 
 mod bench;
 mod build;
+mod container;
 mod error;
 mod fuzz;
+mod image;
+mod measured;
 mod mutants;
 mod onnxruntime;
 mod prove;
 mod python;
+mod sbom;
 mod tests;
+mod twice;
 mod vectors;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -30,10 +36,20 @@ Commands:
                      FILTER…      only tests whose name contains one of these words
   setup            fetch ONNX Runtime and the Python packages of the tests, nothing else
   build            set up ONNX Runtime and build the release binaries, as `demo` does
+  image [ARGS…]    build the measured enclave alone and the guest image with it: target/image
+                     --profile P  `image` (optimised as a whole; default) or `release` (faster to build)
+                     --twice      build the committed sources in two clones instead and compare the images
+                     --relock     where a locked package is gone, build from a scratch lock of today's packages
+  vm [ARGS…]       find or install QEMU, build the guest image, then run the whole story in virtual machines
+                   (`vouchsafe demo --backend sim-vm --image … ARGS…`)
+                     --measured   first of all: the image of `image`, not one with the release build's enclave
+  container        build image and programs so that they do not show where, then the container image's root folder with a list of
+                   all that is in it: target/container/root; the Dockerfile runs this
   prove [ARGS…]    take each rule of the verifier out in turn, and a test must then fail; then fuzz, then bench
                      --steps      only the rules of the numbered steps, and nothing else
                      --cap N      at most N rules, spread over all of them
                      --list       only print them
+                     --image      only `image --twice`: the image depends on nothing but the sources and the lock
   fuzz [ARGS…]     feed the decoders with cargo-fuzz (installs it), 60 s each
                      --seconds N, --target NAME, --sanitizer none|address
   bench            this verifier beside ring's primitives, `sev` and `dcap-qvl`: one table
@@ -72,7 +88,10 @@ fn run(command: Option<&str>, args: &[String]) -> Result<u8, ChoreError> {
             print!("{HELP}");
             return Ok(0);
         }
-        Some("demo" | "test" | "setup" | "build" | "prove" | "fuzz" | "bench" | "vectors" | "coverage") => {}
+        Some(
+            "demo" | "test" | "setup" | "build" | "image" | "vm" | "container" | "prove" | "fuzz" | "bench" | "vectors"
+            | "coverage",
+        ) => {}
         Some(other) => return Err(ChoreError::Usage(format!("there is no command `{other}`"))),
     }
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
@@ -82,11 +101,17 @@ fn run(command: Option<&str>, args: &[String]) -> Result<u8, ChoreError> {
     match command {
         Some("demo") => demo(&workspace, args),
         Some("test") => tests::run(&workspace, args),
+        Some("container") => {
+            no_arguments(args)?;
+            container::run(&workspace)
+        }
         Some("build") => {
             no_arguments(args)?;
             build::release_binaries(&workspace)?;
             Ok(0)
         }
+        Some("image") => image::run(&workspace, args),
+        Some("vm") => vm::run(&workspace, args),
         Some("prove") => prove::run(&workspace, args),
         Some("fuzz") => fuzz::run(&workspace, args),
         Some("bench") => bench::run(&workspace, args),

@@ -9,9 +9,9 @@ use crate::python::Python;
 use crate::workspace::{Workspace, copy_atomic, ended_well, make_dir, sha256_of};
 
 /// The one version that the enclave loads.
-const VERSION: &str = "1.24.4";
+pub(crate) const VERSION: &str = "1.24.4";
 const WHEEL: &str = "onnxruntime-1.24.4-cp311-cp311-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl";
-const WHEEL_SHA256: &str = "e54ad52e61d2d4618dcff8fa1480ac66b24ee2eab73331322db1049f11ccf330";
+pub(crate) const WHEEL_SHA256: &str = "e54ad52e61d2d4618dcff8fa1480ac66b24ee2eab73331322db1049f11ccf330";
 const LIBRARY_SHA256: &str = "2d518e11c7767f9fdc4413bdbeb45acf30db504ff76a82fc19d9238a3f9f6c24";
 /// Taken out of the wheel, the library and what its licence wants kept with it.
 const MEMBERS: [&str; 3] =
@@ -25,6 +25,12 @@ pub(crate) fn library(workspace: &Workspace) -> Result<PathBuf, ChoreError> {
         Some(path) if !path.is_empty() => own_library(PathBuf::from(path)),
         _ => pinned_library(workspace),
     }
+}
+
+/// The licence and the notices that belong to the pinned library, for whoever hands it on.
+pub(crate) fn notices(workspace: &Workspace) -> Result<Vec<PathBuf>, ChoreError> {
+    let cache = pinned_library(workspace)?.with_file_name("");
+    Ok(MEMBERS.iter().skip(1).filter_map(|member| Some(cache.join(Path::new(member).file_name()?))).collect())
 }
 
 /// Puts the library beside the programs in `dir`; does nothing when it is there already.

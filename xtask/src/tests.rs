@@ -7,6 +7,7 @@ use std::process::Stdio;
 
 use crate::build::{self, Profile};
 use crate::error::ChoreError;
+use crate::image;
 use crate::python;
 use crate::workspace::{Workspace, ended_well};
 
@@ -42,6 +43,12 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<u8, ChoreErr
         .env("VOUCHSAFE_BIN_DIR", &programs)
         .env("VOUCHSAFE_PY", &packages)
         .stdout(Stdio::piped());
+    // Tests that need the guest image say by name that they did not run when there is none.
+    if std::env::var_os("VOUCHSAFE_IMAGE").is_none()
+        && let Some(image) = image::built(workspace)
+    {
+        command.env("VOUCHSAFE_IMAGE", image);
+    }
 
     eprintln!("test: building and running the tests");
     let mut child = command.spawn().map_err(|source| ChoreError::Start { program: "cargo", source })?;

@@ -14,13 +14,16 @@ const MAY_USE: [(&str, &[&str]); 15] = [
     ("vouchsafe-policies", &["attestation"]),
     ("vouchsafe-sealed", &["attestation"]),
     ("vouchsafe-release", &["attestation", "policies", "sealed"]),
-    ("vouchsafe-enclave", &["attestation", "release", "policies", "sealed", "memory"]),
-    ("vouchsafe-memory", &[]),
+    ("vouchsafe-enclave", &["attestation", "release", "policies", "sealed", "system"]),
+    ("vouchsafe-system", &[]),
     ("vouchsafe-image", &[]),
     ("vouchsafe-launcher", &["attestation", "measurement"]),
     ("vouchsafe-broker", &["attestation", "policies", "release", "sealed"]),
     ("vouchsafe-customer", &["attestation", "policies"]),
-    ("vouchsafe", &["attestation", "measurement", "release", "policies", "sealed", "launcher", "broker", "customer"]),
+    (
+        "vouchsafe",
+        &["attestation", "measurement", "release", "policies", "sealed", "image", "launcher", "broker", "customer"],
+    ),
     ("vouchsafe-simulator", &["attestation", "measurement"]),
     ("vouchsafe-tests", &[]),
     ("xtask", &[]),
@@ -84,6 +87,7 @@ fn the_launcher_links_no_key_code() {
     let broken: Vec<_> =
         KEY_CODE.iter().filter(|name| launcher.contains(**name)).map(|name| (*name).to_owned()).collect();
     none("vouchsafe-launch must not link", &broken);
+    assert!(!launcher.contains("vouchsafe-image"), "it reads an image's manifest itself and builds none");
     let broker = links(&metadata, member(&metadata, "vouchsafe-broker"));
     assert!(broker.contains("vouchsafe-release"), "control: the broker does link it");
 }
@@ -101,7 +105,7 @@ fn only_the_simulator_links_the_simulator() {
 #[test]
 fn crates_have_no_features_inherit_the_lints_and_are_named_for_what_they_are() {
     /// Crates with lints of their own, because they hold `unsafe` blocks.
-    const OWN_LINTS: [&str; 1] = ["vouchsafe-memory"];
+    const OWN_LINTS: [&str; 1] = ["vouchsafe-system"];
     const VAGUE: [&str; 8] = ["common", "utils", "util", "core", "types", "misc", "helpers", "shared"];
     let metadata = metadata();
     let mut broken = Vec::new();
