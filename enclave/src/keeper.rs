@@ -2,6 +2,7 @@
 //! It does not trust the host's word: a reload only makes it look, and an older package is refused.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use vouchsafe_sealed::Shelf;
@@ -45,15 +46,17 @@ pub struct Keeper {
     unsealer: Arc<Unsealer>,
     registry: Arc<Registry>,
     models: Vec<ModelConfig>,
-    /// One reload at a time.
+    /// One reload at a time,
     reloading: tokio::sync::Mutex<()>,
+    /// and at most one that waits for it, however often the host asks.
+    waits: AtomicBool,
 }
 
 impl Keeper {
     /// A keeper of the configured models; nothing runs until [`Keeper::start`].
     #[must_use]
     pub fn new(unsealer: Arc<Unsealer>, registry: Arc<Registry>, models: Vec<ModelConfig>) -> Self {
-        Self { unsealer, registry, models, reloading: tokio::sync::Mutex::new(()) }
+        Self { unsealer, registry, models, reloading: tokio::sync::Mutex::new(()), waits: AtomicBool::new(false) }
     }
 
     /// Starts one renewing task per model.
@@ -70,7 +73,12 @@ impl Keeper {
 
     /// Looks at every model's package again, after the host asked for it.
     pub async fn reload(&self) {
+        // The one that waits has looked at nothing yet: it will see what this one would.
+        if self.waits.swap(true, Ordering::SeqCst) {
+            return;
+        }
         let _one = self.reloading.lock().await;
+        self.waits.store(false, Ordering::SeqCst);
         refresh(&self.unsealer.models).await;
         for config in &self.models {
             match self.reload_model(config).await {

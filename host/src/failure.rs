@@ -54,7 +54,8 @@ impl Failure {
             ErrorKind::StorageFull => "free some space",
             _ => "see the path and its permissions",
         };
-        Self::new("FILE", 9, format!("{} cannot be {what}: {kind}", path.display()), advice)
+        let reason = if kind == ErrorKind::NotFound { "it does not exist".to_owned() } else { kind.to_string() };
+        Self::new("FILE", 9, format!("{} cannot be {what}: {reason}", path.display()), advice)
     }
 
     /// A customer's failure under a policy; one that is a verdict of a simulation says so first.

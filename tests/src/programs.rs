@@ -45,6 +45,21 @@ pub fn image(test: &str) -> Option<PathBuf> {
     folder
 }
 
+/// Whether a QEMU is installed; without one the test says by name that it did not run.
+///
+/// # Panics
+/// When there is none and `VOUCHSAFE_REQUIRE_VM` is set.
+#[must_use]
+pub fn has_qemu(test: &str) -> bool {
+    let found =
+        ["/usr/local/bin", "/usr/bin", "/bin"].iter().any(|dir| Path::new(dir).join("qemu-system-x86_64").is_file());
+    if !found {
+        assert!(std::env::var_os("VOUCHSAFE_REQUIRE_VM").is_none(), "{test}: there is no QEMU");
+        println!("NOT RUN: {test}: there is no QEMU; `vouchsafe doctor` says how to install one");
+    }
+    found
+}
+
 /// The path of one program; see [`directory`].
 ///
 /// # Panics

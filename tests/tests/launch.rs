@@ -18,6 +18,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use vouchsafe_attestation::{EvidenceEnvelope, Mode, Tee, lp::sha256};
 use vouchsafe_launcher::measure_process;
+use vouchsafe_measurement::MAX_CONFIG;
 use vouchsafe_tests::programs::program;
 
 const STAND_IN: &str = env!("CARGO_BIN_EXE_stand-in-enclave");
@@ -323,7 +324,9 @@ fn what_is_missing_is_named() {
     let gone = place.at("gone");
     let gone = gone.to_str().unwrap();
     let failed = |arguments: &[&str]| {
-        let output = Command::new(program("vouchsafe-launch")).args(arguments).output().unwrap();
+        // A launch that should have failed and serves must end as well.
+        let output =
+            Command::new("timeout").arg("60").arg(program("vouchsafe-launch")).args(arguments).output().unwrap();
         let last = String::from_utf8(output.stdout).unwrap();
         let code = last.lines().last().and_then(|line| serde_json::from_str::<Value>(line).ok());
         (output.status.code().unwrap(), code.map(|c| c["code"].as_str().unwrap().to_owned()).unwrap_or_default())
@@ -364,7 +367,7 @@ fn what_is_missing_is_named() {
         assert_eq!(failed(&arguments), (1, "USAGE".to_owned()), "{backend} without an image");
     }
     assert_eq!(with(&["--nonsense"]).0, 1);
-    fs::write(place.at("config"), vec![b'#'; 64 * 1024 + 1]).unwrap();
+    fs::write(place.at("config"), vec![b'#'; MAX_CONFIG + 1]).unwrap();
     assert_eq!(with(&[]), (9, "CONFIG_TOO_LARGE".to_owned()));
 }
 

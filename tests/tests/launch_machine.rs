@@ -1,5 +1,6 @@
 //! Turns the launcher's program, the simulator and a stand-in for QEMU into a machine's life: start, panic, silence, restart, stop.
-//! It boots nothing: scenarios with the real QEMU do. The stand-in, a shell script, does what a file beside it says.
+//! The stand-in, a shell script, does what a file beside it says; one test boots a real machine behind it. The scenarios with
+//! the measured firmware are the demo's.
 
 #![allow(clippy::unwrap_used, reason = "helpers of a test fail as the test does")]
 
@@ -15,7 +16,7 @@ use std::{
 
 use serde_json::Value;
 use tempfile::TempDir;
-use vouchsafe_tests::programs::{image, program};
+use vouchsafe_tests::programs::{has_qemu, image, program};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -40,6 +41,14 @@ fatal) printf 'vouchsafe: FATAL INIT_MODULES no module\r\n' >&101 ;;
 killed) printf 'x' >&101; kill -9 $$ ;;
 ends) printf 'x' >&101 ;;
 floods) printf '\xff\xff\xff\xff' >&100; exec sleep 60 ;;
+other-words)
+    # The image under a firmware that compares nothing, so that the command line can be another one.
+    for word; do
+        if [ "$last" = -append ]; then word=${word/mode=simulation/$(< "$here/words")}; fi
+        if [ "$word" != -bios ] && [ "$last" != -bios ]; then words+=("$word"); fi
+        last=$word
+    done
+    exec qemu-system-x86_64 "${words[@]}" ;;
 serves) printf '\0\0\0\x13{"state":"booting"}\0\0\0\x13{"state":"serving"}' >&100; exec cat <&100 > "$here/heard" ;;
 esac
 "#;
@@ -124,7 +133,11 @@ struct Launch {
 
 impl Launch {
     fn wait_for(&self, name: &str) -> Value {
-        let until = Instant::now() + PATIENCE;
+        self.wait_long_for(name, PATIENCE)
+    }
+
+    fn wait_long_for(&self, name: &str, patience: Duration) -> Value {
+        let until = Instant::now() + patience;
         let mut seen = Vec::new();
         while let Ok(event) = self.events.recv_timeout(until.saturating_duration_since(Instant::now())) {
             if event["event"] == name {
@@ -235,18 +248,36 @@ fn how_a_machine_ended_is_named() {
     ];
     for (mode, code) in cases {
         place.mode(mode);
-        let launch = place.launch(&["--silence-timeout", "1"]);
+        // Only the silent one is to be taken for it, however slow this machine is.
+        let silence = if mode == "silent" { "1" } else { "30" };
+        let launch = place.launch(&["--silence-timeout", silence]);
         assert_eq!(launch.wait_for("restarting")["code"], code, "{mode}");
     }
     // A machine that never serves is given up, and its last word is told.
     place.mode("panic");
-    let mut launch = place.launch(&["--ready-timeout", "2"]);
+    let mut launch = place.launch(&["--ready-timeout", "5"]);
     let error = launch.wait_for("error");
     assert_eq!((&error["code"], launch.exit()), (&"ENCLAVE_NOT_READY".into(), Some(8)));
     assert!(error["fact"].as_str().unwrap().contains("GUEST_PANIC"), "{error}");
     place.mode("no-room");
-    let error = place.launch(&["--ready-timeout", "3"]).wait_for("error");
+    let error = place.launch(&["--ready-timeout", "5"]).wait_for("error");
     assert!(error["advice"].as_str().unwrap().contains("--memory-mib"), "{error}");
+}
+
+/// Nothing falls back to simulation: a measured command line that says hardware finds none here, whatever the host offers.
+#[test]
+fn the_image_told_to_be_real_ends_without_a_processor() {
+    let test = "the_image_told_to_be_real_ends_without_a_processor";
+    let Some(place) = Place::new(test, "other-words").filter(|_| has_qemu(test)) else { return };
+    let boot = |words: &str| {
+        fs::write(place.at("words"), words).unwrap();
+        place.launch(&["--ready-timeout", "0", "--silence-timeout", "120"])
+    };
+    let slow = Duration::from_secs(180);
+    assert_eq!(boot("mode=simulation").wait_long_for("state", slow)["state"], "booting", "control");
+    for (words, code) in [("mode=hardware", "NO_TEE"), ("mode=simulation vouchsafe.shell=1", "USAGE")] {
+        assert_eq!(boot(words).wait_long_for("restarting", slow)["code"], code, "{words}");
+    }
 }
 
 #[test]

@@ -13,6 +13,8 @@ use crate::workspace::{Workspace, ended_well};
 
 /// Of what one passing test printed, this many lines are shown; the log has all of them.
 const SHOWN_LINES: usize = 30;
+/// Of what all failed tests printed, this many lines are repeated at the end, where a reader looks first.
+const REPEATED_LINES: usize = 100;
 
 struct Arguments {
     profile: Profile,
@@ -94,6 +96,8 @@ struct Report {
     failed: u64,
     ignored: u64,
     not_run: Vec<String>,
+    /// What failed tests printed.
+    failures: Vec<String>,
     /// Lines already shown of the passing test whose output is being read.
     shown: usize,
 }
@@ -103,7 +107,7 @@ impl Report {
     fn follow(&mut self, from: impl Read, show: &mut impl Write, log: &mut impl Write) -> std::io::Result<()> {
         let mut reader = BufReader::new(from);
         let mut bytes = Vec::new();
-        let mut in_successes = false;
+        let (mut in_successes, mut in_failures) = (false, false);
         loop {
             bytes.clear();
             if reader.read_until(b'\n', &mut bytes)? == 0 {
@@ -114,9 +118,13 @@ impl Report {
             let text = line.trim_end();
             // The harness prints "successes:" twice: before the outputs and before a list of names.
             if text == "successes:" {
-                in_successes = true;
-            } else if text == "failures:" || text.starts_with("test result:") {
-                in_successes = false;
+                (in_successes, in_failures) = (true, false);
+            } else if text == "failures:" {
+                (in_successes, in_failures) = (false, true);
+            } else if text.starts_with("test result:") {
+                (in_successes, in_failures) = (false, false);
+            } else if in_failures && !text.is_empty() && self.failures.len() < REPEATED_LINES {
+                self.failures.push(text.to_owned());
             }
             if text.starts_with("---- ") {
                 self.shown = 0;
@@ -162,6 +170,9 @@ impl Report {
 
     fn summary(&self) -> String {
         let mut text = String::new();
+        if !self.failures.is_empty() {
+            text.push_str(&format!("\nFailed, again:\n{}\n", self.failures.join("\n")));
+        }
         if !self.not_run.is_empty() {
             text.push_str("\nNot run, with the reason:\n");
             for reason in &self.not_run {
@@ -209,6 +220,16 @@ test result: FAILED. 5 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; 
         let shown = String::from_utf8(shown).unwrap();
         assert!(shown.contains("histogram 1"));
         assert!(!shown.contains("\n    two\n"), "the list of names is not shown");
+    }
+
+    #[test]
+    fn failures_are_repeated_at_the_end() {
+        let text = "test b ... FAILED\n\nfailures:\n\n---- b stdout ----\nb.rs:1 it broke\n\nfailures:\n    b\n\ntest result: FAILED. 0 passed; 1 failed;\nlater\n";
+        let (mut report, mut shown, mut log) = (Report::default(), Vec::new(), Vec::new());
+        report.follow(text.as_bytes(), &mut shown, &mut log).unwrap();
+        let expected =
+            "\nFailed, again:\n---- b stdout ----\nb.rs:1 it broke\n    b\n\n0 passed, 1 failed, 0 skipped\n";
+        assert_eq!(report.summary(), expected);
     }
 
     #[test]

@@ -327,13 +327,12 @@ async fn a_length_declared_too_large_is_refused_unread_and_a_slow_body_is_cut() 
     client.attest().await;
     let endless = || Body::new(Never);
     let declared = Request::post("/v2/models/m/infer").header("Content-Length", 1_u64 << 30).body(endless()).unwrap();
-    let started = Instant::now();
     let reply = client.send(declared).await;
+    // Not the code of one whose body was waited for.
     assert_eq!(
         (reply.code(), &reply.headers["connection"]),
         ((413, "BODY_TOO_LARGE".into()), &"close".parse().unwrap())
     );
-    assert!(started.elapsed() < Duration::from_millis(400));
     let slow = Request::post("/v2/models/m/infer").body(endless()).unwrap();
     assert_eq!(client.send(slow).await.code(), (408, "REQUEST_TIMEOUT".into()));
 }
@@ -415,7 +414,8 @@ async fn the_session_ends_with_the_right_to_use_it() {
 
 #[tokio::test]
 async fn a_panic_in_a_run_is_not_called_ready() {
-    let panics = |_: Vec<Tensor>| -> Vec<Tensor> { panic!("on purpose") };
+    // A panic without its lines on the terminal.
+    let panics = |_: Vec<Tensor>| -> Vec<Tensor> { std::panic::resume_unwind(Box::new(())) };
     let engine = Engine::of_function(ports(), panics);
     let fine = model(1, "never", long());
     let broken = Model::new(fine.claim().clone(), fine.usage().clone(), engine, long(), clock());
@@ -425,8 +425,11 @@ async fn a_panic_in_a_run_is_not_called_ready() {
     assert_eq!(client.call("GET", "/v2/health/ready", "").await.status, 200, "control: before");
     assert_eq!(client.infer(request()).await.code(), (500, "ENGINE_FAILED".into()));
     // The thread may still be ending.
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    assert_eq!(client.call("GET", "/v2/health/ready", "").await.status, 503);
+    let end = Instant::now() + Duration::from_secs(20);
+    while client.call("GET", "/v2/health/ready", "").await.status != 503 {
+        assert!(Instant::now() < end, "it is called ready");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     service.registry.install(fine);
     assert_eq!(client.infer(request()).await.status, 200, "control: unsealed again");
 }

@@ -1,6 +1,7 @@
 //! Turns a launch spec into a running guest, whatever runs it: a process or a virtual machine behind one small surface.
 //! A guest's words prove nothing: evidence does, and the customer verifies that.
 
+pub mod ask;
 pub mod helper;
 pub mod host;
 mod life;

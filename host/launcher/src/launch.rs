@@ -309,10 +309,11 @@ impl Supervisor<'_> {
         if let Err(error) = &collateral {
             on_event(Event::CollateralKept { code: error.code(), fact: error.to_string() });
         }
-        // A channel that is gone shows as the guest's end.
-        let _ = guest.reload(collateral.ok().flatten().as_ref());
         let renews = if renewed.is_ok() { Renews::ModelsAndCollateral } else { Renews::Collateral };
-        on_event(Event::Reload { renews });
+        // A channel that is gone shows as the guest's end.
+        if guest.reload(collateral.ok().flatten().as_ref()).is_ok() {
+            on_event(Event::Reload { renews });
+        }
     }
 
     /// A guest that ended by itself: another try, unless no try can help.

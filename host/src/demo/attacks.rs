@@ -81,15 +81,19 @@ const FOR_GOOD: [(&str, Attack); 2] = [
     ("a key is asked for after the lease was revoked", session::revoked),
 ];
 
-/// Plays every attack.
-pub fn play(world: &mut World, stage: &mut Stage, progress: &mut Progress) -> Result<Vec<Played>, Failure> {
+/// Plays every attack into `played`; what was played stands there too when a later one cannot be.
+pub fn play(
+    world: &mut World,
+    stage: &mut Stage,
+    progress: &mut Progress,
+    played: &mut Vec<Played>,
+) -> Result<(), Failure> {
     let own = if world.image.is_some() { &MACHINE[..] } else { &PROCESS };
-    let mut played = Vec::new();
     for (title, attack) in [&ANYWHERE[..], own, &FOR_GOOD].concat() {
         progress.step("attack", title);
         played.push(attack(world, stage)?);
     }
-    Ok(played)
+    Ok(())
 }
 
 /// The code that stands in the broker's ledger under `ticket`.

@@ -95,7 +95,9 @@ fn play(dir: &Path, args: Args, json: bool) -> Outcome {
         println!();
     }
     let (outputs, verdict) = (stage.outputs.clone(), stage.verdict.clone());
-    let played = if args.no_attacks { Vec::new() } else { attacks::play(&mut world, &mut stage, &mut progress)? };
+    let mut played = Vec::new();
+    let ended =
+        if args.no_attacks { Ok(()) } else { attacks::play(&mut world, &mut stage, &mut progress, &mut played) };
     progress.finish();
     drop(stage);
     let failed = played.iter().filter(|p| !p.as_expected()).count();
@@ -103,7 +105,7 @@ fn play(dir: &Path, args: Args, json: bool) -> Outcome {
         let attacks: Vec<Value> = played.iter().map(attacks::Played::to_json).collect();
         println!(
             "{}",
-            json!({ "accepted": failed == 0, "mode": "simulation", "backend": args.backend, "tee": tee,
+            json!({ "accepted": failed == 0 && ended.is_ok(), "mode": "simulation", "backend": args.backend, "tee": tee,
                     "measurement": { "demanded": world.measurement, "carried": carried(&verdict) }, "outputs": outputs["outputs"], "attacks": attacks,
                     "seconds": started.elapsed().as_secs_f64(), "kept": args.keep })
         );
@@ -111,8 +113,11 @@ fn play(dir: &Path, args: Args, json: bool) -> Outcome {
         if !played.is_empty() {
             print::attacks(&played);
         }
-        closing(&world, args.keep.is_some(), started.elapsed().as_secs_f64(), played.len());
+        if failed == 0 && ended.is_ok() {
+            closing(&world, args.keep.is_some(), started.elapsed().as_secs_f64(), played.len());
+        }
     }
+    ended?;
     if failed > 0 {
         let fact = format!("{failed} attack(s) did not end as expected");
         return Err(Failure::new("DEMO_ATTACK", 10, fact, "run with --keep DIR and read DIR/logs"));

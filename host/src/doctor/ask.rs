@@ -1,22 +1,11 @@
 //! Turns questions that files cannot answer into questions to the running kernel and to QEMU.
 //! QEMU's answers are what that program says of itself.
 
-use std::{
-    io::Read,
-    path::Path,
-    process::{Command, Stdio},
-    sync::mpsc,
-    thread,
-    time::Duration,
-};
+use std::path::Path;
 
 use landlock::{ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, Scope};
 use serde::Serialize;
-
-/// How much of a program's answer is read.
-const MAX_ANSWER: u64 = 256 << 10;
-/// How long a program may take to say what it is.
-const PATIENCE: Duration = Duration::from_secs(10);
+use vouchsafe_launcher::backend::ask::ask;
 
 /// How much of the enclave's fence this kernel enforces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -43,25 +32,7 @@ pub struct ThisMachine;
 
 impl Ask for ThisMachine {
     fn run(&self, program: &Path, arguments: &[&str]) -> Option<String> {
-        let mut child = Command::new(program)
-            .args(arguments)
-            .env_clear()
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .ok()?;
-        let out = child.stdout.take()?;
-        let (sender, answer) = mpsc::channel();
-        thread::spawn(move || {
-            let mut bytes = Vec::new();
-            let _ = out.take(MAX_ANSWER).read_to_end(&mut bytes);
-            let _ = sender.send(bytes);
-        });
-        let bytes = answer.recv_timeout(PATIENCE).ok();
-        let _ = child.kill();
-        let _ = child.wait();
-        bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        ask(program, arguments)
     }
 
     fn landlock(&self) -> Landlock {

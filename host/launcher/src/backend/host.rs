@@ -5,10 +5,9 @@ use std::{
     fs::{self, OpenOptions},
     io::ErrorKind,
     path::{Path, PathBuf},
-    process::Command,
 };
 
-use super::qemu::Accel;
+use super::{ask::ask, qemu::Accel};
 use crate::{
     LaunchError,
     spec::{AccelChoice, Backend, MachineSpec, QuoteService},
@@ -50,8 +49,7 @@ pub const fn least_qemu(backend: Backend) -> (u32, u32) {
 /// # Errors
 /// `QEMU_MISSING` when it does not run or says no version, `QEMU_VERSION`.
 pub fn require_version(qemu: &Path, backend: Backend) -> Result<(), LaunchError> {
-    let output = Command::new(qemu).arg("--version").env_clear().output().map_err(|_| LaunchError::QemuMissing)?;
-    let found = version(&String::from_utf8_lossy(&output.stdout)).ok_or(LaunchError::QemuMissing)?;
+    let found = ask(qemu, &["--version"]).and_then(|says| version(&says)).ok_or(LaunchError::QemuMissing)?;
     let least = least_qemu(backend);
     if found < least { Err(LaunchError::QemuVersion { found, least }) } else { Ok(()) }
 }

@@ -1,5 +1,5 @@
 //! Turns a few lines into a made-up host: a tree of files, and the answers of its QEMU and its kernel.
-//! Written from the kernel's documentation: no machine with SEV-SNP or TDX was looked at.
+//! Made up from what such hosts are said to show: no machine with SEV-SNP or TDX was looked at.
 
 use std::{fs, path::Path};
 
