@@ -54,8 +54,7 @@ impl Failure {
             ErrorKind::StorageFull => "free some space",
             _ => "see the path and its permissions",
         };
-        let reason = if kind == ErrorKind::NotFound { "it does not exist".to_owned() } else { kind.to_string() };
-        Self::new("FILE", 9, format!("{} cannot be {what}: {reason}", path.display()), advice)
+        Self::new("FILE", 9, format!("{} cannot be {what}: {kind}", path.display()), advice)
     }
 
     /// A customer's failure under a policy; one that is a verdict of a simulation says so first.

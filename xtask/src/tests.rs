@@ -123,7 +123,7 @@ impl Report {
                 (in_successes, in_failures) = (false, true);
             } else if text.starts_with("test result:") {
                 (in_successes, in_failures) = (false, false);
-            } else if in_failures && !text.is_empty() && self.failures.len() < REPEATED_LINES {
+            } else if in_failures && self.failures.len() < REPEATED_LINES && !text.is_empty() && !is_frame(text) {
                 self.failures.push(text.to_owned());
             }
             if text.starts_with("---- ") {
@@ -184,6 +184,13 @@ impl Report {
     }
 }
 
+/// A line of a backtrace: `  12: function` or `             at file:line`.
+fn is_frame(text: &str) -> bool {
+    let text = text.trim_start();
+    let after = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    text.starts_with("at ") || (after.len() < text.len() && after.starts_with(": "))
+}
+
 #[cfg(test)]
 mod unit {
     use super::*;
@@ -224,11 +231,10 @@ test result: FAILED. 5 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; 
 
     #[test]
     fn failures_are_repeated_at_the_end() {
-        let text = "test b ... FAILED\n\nfailures:\n\n---- b stdout ----\nb.rs:1 it broke\n\nfailures:\n    b\n\ntest result: FAILED. 0 passed; 1 failed;\nlater\n";
+        let text = "test b ... FAILED\n\nfailures:\n\n---- b stdout ----\nb.rs:1 it broke\nstack backtrace:\n  10: std::x\n             at ./b.rs:1\n\nfailures:\n    b\n\ntest result: FAILED. 0 passed; 1 failed;\nlater\n";
         let (mut report, mut shown, mut log) = (Report::default(), Vec::new(), Vec::new());
         report.follow(text.as_bytes(), &mut shown, &mut log).unwrap();
-        let expected =
-            "\nFailed, again:\n---- b stdout ----\nb.rs:1 it broke\n    b\n\n0 passed, 1 failed, 0 skipped\n";
+        let expected = "\nFailed, again:\n---- b stdout ----\nb.rs:1 it broke\nstack backtrace:\n    b\n\n0 passed, 1 failed, 0 skipped\n";
         assert_eq!(report.summary(), expected);
     }
 

@@ -197,7 +197,6 @@ impl fmt::Display for BrokerError {
             Self::StateExists => f.write_str("the state directory exists and is not empty"),
             Self::StateMissing => f.write_str("there is no broker in this directory"),
             Self::Config(what) => write!(f, "broker.toml: {what}"),
-            Self::File(what, ErrorKind::NotFound) => write!(f, "{what} does not exist"),
             Self::File(what, kind) => write!(f, "{what}: {kind}"),
             Self::KeyFileMode(what) => write!(f, "{what} can be read or written by others than its owner"),
             Self::KeyFile(what) => write!(f, "{what} does not hold a key"),

@@ -240,7 +240,7 @@ impl fmt::Display for LaunchError {
             Self::FirmwareUnknown(fact) => f.write_str(fact),
             Self::IdBlockMismatch(what) => write!(f, "the ID block is for a launch with another {what}"),
             Self::Measurement(error) => error.fmt(f),
-            Self::File(what, ErrorKind::NotFound) => write!(f, "{what} does not exist"),
+            Self::File(what, ErrorKind::NotFound) => write!(f, "{what}: there is no such file or folder"),
             Self::File(what, kind) => write!(f, "{what}: {kind}"),
             Self::NotAFile(what) => write!(f, "{what} is a folder, a pipe or a device, and no file"),
             Self::PathEncoding(what) => write!(f, "the path of {what} is not UTF-8 text"),

@@ -1,4 +1,5 @@
-//! Turns a question to an installed program into what it prints. It believes nothing of it: that is the caller's.
+//! Turns a question to an installed program into what it prints.
+//! It believes nothing of it: that is the caller's.
 
 use std::{
     io::Read,
