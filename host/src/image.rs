@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use serde_json::json;
 use vouchsafe_image::{
-    Change, Difference, Image, ImageError, Lock, Manifest, Origin, build, diff, extract, fetch, is_taken, resolve,
+    Change, Difference, Image, ImageError, Lock, Manifest, Origin, build, diff, extract, fetch, inspect, is_taken,
+    resolve,
 };
 
 use crate::{
@@ -149,7 +150,7 @@ fn show(image: &Path, json: bool) -> Outcome {
         println!("{}", json!({ "accepted": true, "image": manifest }));
     } else {
         print(&manifest);
-        println!("files       kernel, initrd and firmware.fd are the ones that image.json names");
+        println!("files       kernel, initrd, firmware.fd and all in the initrd are the ones that image.json names");
     }
     Ok(())
 }
@@ -240,7 +241,7 @@ fn read_lock(path: Option<&Path>) -> Result<Lock, Failure> {
 }
 
 fn read(image: &Path) -> Result<Manifest, Failure> {
-    Manifest::read(image).map_err(|e| match e {
+    inspect(image).map_err(|e| match e {
         // This one names its path itself.
         ImageError::File { .. } => e.into(),
         e => Failure::from(e).about(image),

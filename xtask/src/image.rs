@@ -45,10 +45,11 @@ pub(crate) fn measured(workspace: &Workspace) -> Result<PathBuf, ChoreError> {
     Ok(folder)
 }
 
-/// An image folder that was built before, if there is one.
+/// The image folder that was built last, if there is one.
 pub(crate) fn built(workspace: &Workspace) -> Option<PathBuf> {
     let folders = ["image", "image-release"].map(|name| workspace.target().join(name));
-    folders.into_iter().find(|folder| folder.join("image.json").is_file())
+    let age = |folder: &PathBuf| fs::metadata(folder.join("image.json")).and_then(|about| about.modified()).ok();
+    folders.into_iter().filter(|folder| age(folder).is_some()).max_by_key(age)
 }
 
 /// An image folder with the enclave of the ordinary release build, which shows where it was built.

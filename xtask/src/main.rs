@@ -45,7 +45,7 @@ Commands:
                      --measured   first of all: the image of `image`, not one with the release build's enclave
   container        build image and programs so that they do not show where, then the container image's root folder with a list of
                    all that is in it: target/container/root; the Dockerfile runs this
-  prove [ARGS…]    take each rule of the verifier out in turn, and a test must then fail; then fuzz, then bench
+  prove [ARGS…]    take each rule of the verifier out in turn, and a test must then fail; then --image, fuzz, bench
                      --steps      only the rules of the numbered steps, and nothing else
                      --cap N      at most N rules, spread over all of them
                      --list       only print them

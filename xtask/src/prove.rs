@@ -29,7 +29,8 @@ enum Answer {
     Unguarded,
 }
 
-/// `cargo xtask prove [--list] [--steps] [--cap N]`, or `--image` alone for two builds of the image; without arguments the fuzz targets and the benchmarks follow.
+/// `cargo xtask prove [--list] [--steps] [--cap N]`, or `--image` alone for two builds of the image; without arguments these two builds, the
+/// fuzz targets and the benchmarks follow.
 pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<u8, ChoreError> {
     if args == ["--image"] {
         return twice::run(workspace, image::MEASURED);
@@ -37,6 +38,7 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<u8, ChoreErr
     let arguments = Arguments::parse(args)?;
     if args.is_empty() {
         rules(workspace, &arguments)?;
+        twice::run(workspace, image::MEASURED)?;
         fuzz::run(workspace, &[])?;
         return bench::run(workspace, &["--strict".to_owned()]);
     }

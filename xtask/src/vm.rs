@@ -19,6 +19,9 @@ const PACKAGE: &str = "qemu-system-x86";
 /// A sources file of our own, which is gone again when this program ends.
 const SOURCES: &str = "/etc/apt/sources.list.d/vouchsafe-vm.sources";
 
+/// Debian's own keys, of the package debian-archive-keyring.
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
 /// Builds programs and image, then becomes the demo: the same process, so signals reach it without a go-between.
 /// The image holds the enclave of the release build. With `--measured` first it is the one of `cargo xtask image`, whose measurement
 /// is everybody's, and which takes minutes more to build.
@@ -100,7 +103,7 @@ struct Sources(PathBuf);
 impl Sources {
     /// From the mirror that this machine already uses.
     fn add(codename: &str) -> Result<Self, ChoreError> {
-        let (uri, key) = mirror(Path::new("/etc/apt")).ok_or(ChoreError::Apt)?;
+        let (uri, key) = mirror(Path::new("/etc/apt")).ok_or(ChoreError::QemuMissing)?;
         let text =
             format!("Types: deb\nURIs: {uri}\nSuites: {codename}-backports\nComponents: main\nSigned-By: {key}\n");
         let path = PathBuf::from(SOURCES);
@@ -117,11 +120,15 @@ impl Drop for Sources {
 
 /// Address and key of the first Debian archive among apt's sources; the security archive has no backports.
 fn mirror(etc: &Path) -> Option<(String, String)> {
-    let mut files: Vec<PathBuf> =
-        fs::read_dir(etc.join("sources.list.d")).ok()?.flatten().map(|entry| entry.path()).collect();
+    let parts = fs::read_dir(etc.join("sources.list.d")).ok().into_iter().flatten().flatten();
+    let mut files: Vec<PathBuf> = parts.map(|entry| entry.path()).collect();
+    files.push(etc.join("sources.list"));
     files.sort();
-    files.iter().filter(|path| path.extension().is_some_and(|e| e == "sources")).find_map(|path| {
-        let text = fs::read_to_string(path).ok()?;
+    let texts = |kind: &str| -> Vec<String> {
+        let files = files.iter().filter(|path| path.extension().is_some_and(|e| e == kind));
+        files.filter_map(|path| fs::read_to_string(path).ok()).collect()
+    };
+    let stanzas = texts("sources").iter().find_map(|text| {
         text.split("\n\n").find_map(|stanza| {
             let field = |name: &str| {
                 let line = stanza.lines().find_map(|line| line.strip_prefix(name))?;
@@ -131,7 +138,16 @@ fn mirror(etc: &Path) -> Option<(String, String)> {
             let archive = key.contains("debian-archive-keyring") && !field("Suites:")?.ends_with("-security");
             archive.then_some((uri, key))
         })
-    })
+    });
+    stanzas.or_else(|| texts("list").iter().find_map(|text| text.lines().find_map(one_line)))
+}
+
+/// `deb URI SUITE main …` of an older set-up, whose keys are Debian's own.
+fn one_line(line: &str) -> Option<(String, String)> {
+    let mut words = line.split_whitespace();
+    let (kind, uri, suite) = (words.next()?, words.next()?, words.next()?);
+    let archive = uri.trim_end_matches('/').ends_with("/debian") && !suite.contains("security");
+    (kind == "deb" && archive && words.any(|word| word == "main")).then(|| (uri.to_owned(), KEYRING.to_owned()))
 }
 
 #[cfg(test)]
@@ -164,6 +180,10 @@ mod tests {
         fs::write(dir.join("sources.list.d/another.list"), "deb elsewhere x main\n").unwrap();
         let key = "/k/debian-archive-keyring.gpg".to_owned();
         assert_eq!(mirror(&dir), Some(("mirror:/debian".to_owned(), key)));
+        fs::remove_file(dir.join("sources.list.d/debian.sources")).unwrap();
+        let old = "# apt\ndeb-src mirror:/debian x main\ndeb mirror:/debian x-security main\ndeb mirror:/debian x main contrib\n";
+        fs::write(dir.join("sources.list"), old).unwrap();
+        assert_eq!(mirror(&dir), Some(("mirror:/debian".to_owned(), KEYRING.to_owned())));
         fs::remove_dir_all(&dir).unwrap();
         assert_eq!(mirror(&dir), None);
     }

@@ -1,13 +1,14 @@
-//! Turns the initrd of an image folder back into files on disk, for people and programs that look into it.
-//! The bytes are compared with the manifest beside them first; whether that manifest is the one you want is for you to say.
+//! Turns the initrd of an image folder back into a list of files, or files on disk, for people and programs that look into it.
+//! All of it is compared with the manifest beside it first; whether that manifest is the one you want is for you to say.
 
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead as _, Read, Write};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use crate::error::ImageError;
-use crate::folder::{INITRD, Manifest, Part, open};
+use crate::folder::{FileRecord, INITRD, Manifest, Part, open};
+use crate::initrd::{INIT, ONNXRUNTIME};
 use crate::spec::allowed;
 
 /// The longest archive that is unpacked; the builder makes none longer.
@@ -16,6 +17,9 @@ const MAX_BYTES: u64 = 1 << 30;
 const HEADER: usize = 6 + 13 * 8;
 const MAGIC: &[u8] = b"070701";
 const END: &str = "TRAILER!!!";
+/// The builder pads an archive to a multiple of this.
+const BLOCK: usize = 512;
+const DIRECTORY: u32 = 0o040_555;
 
 /// One entry of an archive.
 struct Entry<'a> {
@@ -24,21 +28,25 @@ struct Entry<'a> {
     content: &'a [u8],
 }
 
+/// Reads an image folder down to the bytes of every file inside the initrd: what the manifest says of them holds.
+///
+/// # Errors
+/// Those of [`Manifest::read`]; [`ImageError::Mismatch`] when the archive in the initrd is not the one that the manifest names,
+/// [`ImageError::Manifest`] when it is not of the builder's form or holds other files than listed.
+pub fn inspect(image: &Path) -> Result<Manifest, ImageError> {
+    let (manifest, archive) = opened(image)?;
+    compared(&manifest, &archive)?;
+    Ok(manifest)
+}
+
 /// Writes the initrd's content into `out`, which must not exist. On an error some of it may be there.
 ///
 /// # Errors
-/// [`ImageError::Mismatch`] when the initrd or the archive in it is not the one that the manifest names,
-/// [`ImageError::Manifest`] when the archive is not of the builder's form, [`ImageError::File`].
+/// Those of [`inspect`], and [`ImageError::File`].
 pub fn extract(image: &Path, out: &Path) -> Result<Manifest, ImageError> {
-    let manifest = Manifest::read(image)?;
-    let archive = archive(&image.join(INITRD))?;
-    let found = Part::of(&archive);
-    if found != manifest.archive {
-        let expected = manifest.archive.sha256;
-        return Err(ImageError::Mismatch { file: INITRD, expected, found: found.sha256 });
-    }
+    let (manifest, archive) = opened(image)?;
     // Every entry is read, and found allowed, before the first one is written.
-    let entries = entries(&archive).ok_or(ImageError::Manifest("the initrd is no archive of the builder's form"))?;
+    let entries = compared(&manifest, &archive)?;
     fs::create_dir(out).map_err(ImageError::file(out))?;
     for entry in entries {
         let path = out.join(entry.path);
@@ -47,24 +55,64 @@ pub fn extract(image: &Path, out: &Path) -> Result<Manifest, ImageError> {
     Ok(manifest)
 }
 
+fn opened(image: &Path) -> Result<(Manifest, Vec<u8>), ImageError> {
+    let manifest = Manifest::read(image)?;
+    let archive = archive(&image.join(INITRD))?;
+    let found = Part::of(&archive);
+    if found == manifest.archive {
+        return Ok((manifest, archive));
+    }
+    Err(ImageError::Mismatch { file: INITRD, expected: manifest.archive.sha256, found: found.sha256 })
+}
+
 fn archive(initrd: &Path) -> Result<Vec<u8>, ImageError> {
     let failed = || ImageError::file(initrd);
     let mut archive = Vec::new();
-    let decoder = zstd::Decoder::new(open(initrd)?).map_err(failed())?;
-    decoder.take(MAX_BYTES + 1).read_to_end(&mut archive).map_err(failed())?;
-    if archive.len() as u64 > MAX_BYTES { Err(ImageError::TooLarge) } else { Ok(archive) }
+    let mut decoder = zstd::Decoder::new(open(initrd)?).map_err(failed())?.single_frame();
+    decoder.by_ref().take(MAX_BYTES + 1).read_to_end(&mut archive).map_err(failed())?;
+    if archive.len() as u64 > MAX_BYTES {
+        return Err(ImageError::TooLarge);
+    }
+    // The kernel would go on there, with another archive.
+    match decoder.finish().fill_buf().map_err(failed())? {
+        [] => Ok(archive),
+        _ => Err(ImageError::Manifest("the initrd goes on behind its archive")),
+    }
 }
 
-/// All entries up to the end mark, or `None` when one is not as the builder writes it.
-fn entries(mut rest: &[u8]) -> Option<Vec<Entry<'_>>> {
-    let mut found = Vec::new();
+/// The archive's entries, after each was compared with what the manifest lists.
+fn compared<'a>(manifest: &Manifest, archive: &'a [u8]) -> Result<Vec<Entry<'a>>, ImageError> {
+    let entries = entries(archive).ok_or(ImageError::Manifest("the initrd is no archive of the builder's form"))?;
+    let record = |entry: &Entry<'_>| {
+        let Part { bytes, sha256 } = Part::of(entry.content);
+        FileRecord { path: entry.path.to_owned(), bytes, sha256 }
+    };
+    let mut found: Vec<_> = entries.iter().filter(|entry| entry.mode != DIRECTORY).map(record).collect();
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    if found != manifest.contents {
+        return Err(ImageError::Manifest("the initrd holds other files than are listed"));
+    }
+    for (path, digest) in [(INIT, &manifest.enclave_sha256), (ONNXRUNTIME, &manifest.onnxruntime_sha256)] {
+        if !found.iter().any(|file| file.path == path && file.sha256 == *digest) {
+            return Err(ImageError::Manifest("the enclave or ONNX Runtime in the initrd is not the one that is named"));
+        }
+    }
+    Ok(entries)
+}
+
+/// All entries up to the end, or `None` when one is not as the builder writes it.
+fn entries(archive: &[u8]) -> Option<Vec<Entry<'_>>> {
+    let (mut rest, mut found) = (archive, Vec::new());
     loop {
         let (entry, after) = entry(rest)?;
         if entry.path == END {
-            return Some(found);
+            // The kernel passes over zeros and reads on: a second archive would replace files of the first.
+            let ends =
+                after.iter().all(|byte| *byte == 0) && after.len() < BLOCK && archive.len().is_multiple_of(BLOCK);
+            return ends.then_some(found);
         }
         let regular = matches!(entry.mode, 0o100_555 | 0o100_444);
-        let directory = entry.mode == 0o040_555 && entry.content.is_empty();
+        let directory = entry.mode == DIRECTORY && entry.content.is_empty();
         // A link could lead the next file out of the folder; images have none.
         if !(regular || directory) || allowed(entry.path).is_err() {
             return None;
@@ -103,7 +151,7 @@ fn padded(length: usize) -> Option<usize> {
 }
 
 fn write(path: &Path, entry: &Entry<'_>) -> io::Result<()> {
-    if entry.mode == 0o040_555 {
+    if entry.mode == DIRECTORY {
         // Writable by the owner, unlike inside the initrd: files follow, and somebody has to remove it again.
         return DirBuilder::new().mode(0o755).create(path);
     }
@@ -165,6 +213,10 @@ mod tests {
             let _ = entries(&good[..cut]);
         }
         assert!(entries(&good[..200]).is_none());
+        let evil = packed(&[("a", Kind::Data, b"another")]);
+        for more in [&evil[..], &[0; 512], &[&[0; 512], &evil[..]].concat(), b"x"] {
+            assert!(entries(&[&good[..], more].concat()).is_none(), "what follows the end");
+        }
         for at in 0..good.len().min(400) {
             let mut bad = good.clone();
             bad[at] ^= 0x15;

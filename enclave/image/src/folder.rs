@@ -41,6 +41,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::ImageError;
 use crate::lock::Input;
+use crate::spec::allowed;
 
 /// The kernel's name in an image folder.
 pub const KERNEL: &str = "kernel";
@@ -162,6 +163,14 @@ impl Manifest {
             if !is_sha256(digest) {
                 return Err(ImageError::Manifest("a digest is not 64 lower-case hex digits"));
             }
+        }
+        // People read these: nothing in them may move a terminal's cursor or forge a line.
+        let printable = |text: &String| text.len() <= 100 && text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+        if ![&manifest.kernel_release, &manifest.compressor].into_iter().all(printable)
+            || manifest.contents.iter().any(|file| allowed(&file.path).is_err())
+            || manifest.packages.iter().any(|input| input.well_formed().is_err())
+        {
+            return Err(ImageError::Manifest("a name, a path or a version has characters that none of ours has"));
         }
         if !manifest.contents.is_sorted_by(|a, b| a.path < b.path) {
             return Err(ImageError::Manifest("the files of the initrd are not sorted, or one is named twice"));

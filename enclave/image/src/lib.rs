@@ -22,7 +22,7 @@ mod write;
 pub use build::{Image, Unpacked, build, pack};
 pub use diff::{Difference, diff};
 pub use error::ImageError;
-pub use extract::extract;
+pub use extract::{extract, inspect};
 pub use fetch::{Fetched, Origin, fetch, resolve};
 pub use folder::{FIRMWARE, FileRecord, INITRD, KERNEL, MANIFEST, Manifest, Part};
 pub use initrd::{INIT, ONNXRUNTIME};

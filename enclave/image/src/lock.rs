@@ -172,7 +172,7 @@ impl Input {
     }
 
     /// These fields become arguments of apt: each has the characters that Debian's policy allows, and cannot begin with a dash.
-    fn well_formed(&self) -> Result<(), ImageError> {
+    pub(crate) fn well_formed(&self) -> Result<(), ImageError> {
         // Debian Policy 5.6.1 and 5.6.12.
         let name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+-.".contains(&byte);
         let version = |byte: u8| byte.is_ascii_alphanumeric() || b".+-:~".contains(&byte);
