@@ -66,7 +66,13 @@ fn opened(image: &Path) -> Result<(Manifest, Vec<u8>), ImageError> {
 }
 
 fn archive(initrd: &Path) -> Result<Vec<u8>, ImageError> {
-    let failed = || ImageError::file(initrd);
+    // What is no error of the system's is one of the bytes.
+    let failed = || {
+        |error: io::Error| match error.raw_os_error() {
+            Some(_) => ImageError::file(initrd)(error),
+            None => ImageError::Manifest("the initrd is not compressed by zstd"),
+        }
+    };
     let mut archive = Vec::new();
     let mut decoder = zstd::Decoder::new(open(initrd)?).map_err(failed())?.single_frame();
     decoder.by_ref().take(MAX_BYTES + 1).read_to_end(&mut archive).map_err(failed())?;

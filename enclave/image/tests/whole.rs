@@ -10,7 +10,7 @@ use std::fs;
 use parts::{
     Bench, DRIVERS, FIRMWARE, Files, KERNEL, MTIME, config_path, firmware, kernel_files, module, module_path, xz,
 };
-use vouchsafe_image::{Image, ImageError, Manifest, build, diff, fetch, is_taken, resolve};
+use vouchsafe_image::{Image, ImageError, Manifest, Part, build, diff, extract, fetch, inspect, is_taken, resolve};
 
 fn make(bench: &Bench) -> Result<Image, ImageError> {
     let packages = fetch(&bench.lock(), &bench.origin(), &mut |_| {})?;
@@ -244,6 +244,48 @@ fn a_folder_reads_back_and_any_changed_byte_of_a_booted_file_is_noticed() {
         fs::write(&path, bytes).unwrap();
         assert_eq!(Manifest::read(&out).unwrap(), image.manifest);
     }
+}
+
+/// A manifest that was adapted to a changed initrd: what `show` prints must be what the kernel would find.
+#[test]
+fn what_the_initrd_holds_is_what_the_manifest_lists() {
+    let bench = Bench::new();
+    let image = make(&bench).unwrap();
+    let out = bench.path("image");
+    image.write(&out).unwrap();
+    assert_eq!(inspect(&out).unwrap(), image.manifest, "control");
+    let initrd = fs::read(out.join("initrd")).unwrap();
+    let archive = zstd::decode_all(&initrd[..]).unwrap();
+    let text = fs::read_to_string(out.join("image.json")).unwrap();
+    let refused = |initrd: &[u8], archive: &[u8], change: &dyn Fn(&mut Manifest)| {
+        let mut manifest: Manifest = serde_json::from_str(&text).unwrap();
+        (manifest.initrd, manifest.archive) = (Part::of(initrd), Part::of(archive));
+        change(&mut manifest);
+        fs::write(out.join("initrd"), initrd).unwrap();
+        fs::write(out.join("image.json"), serde_json::to_vec(&manifest).unwrap()).unwrap();
+        let error = inspect(&out).unwrap_err();
+        assert!(!bench.path("unpacked").exists() && extract(&out, &bench.path("unpacked")).is_err());
+        (error.code(), error.exit(), error.to_string())
+    };
+    let manifest = |(code, exit, text): (&'static str, u8, String), what: &str| {
+        assert_eq!((code, exit), ("IMAGE_MANIFEST", 6), "{text}");
+        assert!(text.contains(what), "{text}");
+    };
+    let twice = [&archive[..], &archive].concat();
+    manifest(refused(&zstd::encode_all(&twice[..], 1).unwrap(), &twice, &|_| {}), "form");
+    manifest(refused(&[&initrd[..], &initrd].concat(), &twice, &|_| {}), "goes on");
+    manifest(refused(&[&initrd[..], b"070701"].concat(), &archive, &|_| {}), "goes on");
+    manifest(refused(&[&initrd[..], &[0; 4]].concat(), &archive, &|_| {}), "goes on");
+    manifest(refused(b"no frame of zstd", &archive, &|_| {}), "zstd");
+    manifest(refused(&initrd, &archive, &|m| m.contents[0].bytes += 1), "other files");
+    manifest(refused(&initrd, &archive, &|m| m.contents[0].sha256 = "0".repeat(64)), "other files");
+    manifest(refused(&initrd, &archive, &|m| drop(m.contents.pop())), "other files");
+    manifest(refused(&initrd, &archive, &|m| m.enclave_sha256 = "0".repeat(64)), "enclave");
+    manifest(refused(&initrd, &archive, &|m| m.onnxruntime_sha256 = "0".repeat(64)), "enclave");
+    manifest(refused(&initrd, &archive, &|m| m.contents[0].path = "in\x1b[2Jit".into()), "characters");
+    manifest(refused(&initrd, &archive, &|m| m.kernel_release = "6.12\nkernel 0".into()), "characters");
+    manifest(refused(&initrd, &archive, &|m| m.compressor = "zstd\u{202e}".into()), "characters");
+    manifest(refused(&initrd, &archive, &|m| m.packages[0].version = "1\x07".into()), "characters");
 }
 
 #[test]
