@@ -85,13 +85,15 @@ fn http_get(path: &str) -> Result<hyper::Request<bytes::Bytes>, Failure> {
         .map_err(|_| Failure::new("DEMO_STEP", 10, "a request cannot be built", ""))
 }
 
-/// The vendor revokes the newest lease; the host launches the very same enclave on the same machine once more.
+/// The vendor revokes a lease of the newest version; the host launches the very same enclave on the same machine once more.
 pub fn revoked(world: &mut World, stage: &mut Stage) -> Result<Played, Failure> {
     let control = world.launch(&Launch::default()).map(|_| "accepted".to_owned())?;
     let dir = world.at("broker/state");
     let listed = world.call(&["broker", "leases", &dir])?;
     let leases = listed.get("leases").and_then(|l| l.as_array()).map_or(&[][..], Vec::as_slice);
-    let lease = need(leases.iter().max_by_key(|l| number(l, "issued_at")).unwrap_or(&listed), "lease")?;
+    // Of the newest version: what is revoked is this machine's right to that one, and versions may share a second.
+    let newest = leases.iter().max_by_key(|l| (number(l, "sequence"), number(l, "issued_at")));
+    let lease = need(newest.unwrap_or(&listed), "lease")?;
     world.call(&["broker", "revoke", "lease", &dir, &lease])?;
     let fatal = world.launch_refused(&Launch::default())?;
     let code = ledger_code(world, fatal.ticket.as_deref())?;
