@@ -144,10 +144,13 @@ fn mirror(etc: &Path) -> Option<(String, String)> {
 
 /// `deb URI SUITE main …` of an older set-up, whose keys are Debian's own.
 fn one_line(line: &str) -> Option<(String, String)> {
-    let mut words = line.split_whitespace();
-    let (kind, uri, suite) = (words.next()?, words.next()?, words.next()?);
+    let words = line.trim().strip_prefix("deb ")?.trim_start();
+    // Options stand in brackets.
+    let words = words.strip_prefix('[').map_or(Some(words), |options| Some(options.split_once(']')?.1))?;
+    let mut words = words.split_whitespace();
+    let (uri, suite) = (words.next()?, words.next()?);
     let archive = uri.trim_end_matches('/').ends_with("/debian") && !suite.contains("security");
-    (kind == "deb" && archive && words.any(|word| word == "main")).then(|| (uri.to_owned(), KEYRING.to_owned()))
+    (archive && words.any(|word| word == "main")).then(|| (uri.to_owned(), KEYRING.to_owned()))
 }
 
 #[cfg(test)]
@@ -183,6 +186,8 @@ mod tests {
         fs::remove_file(dir.join("sources.list.d/debian.sources")).unwrap();
         let old = "# apt\ndeb-src mirror:/debian x main\ndeb mirror:/debian x-security main\ndeb mirror:/debian x main contrib\n";
         fs::write(dir.join("sources.list"), old).unwrap();
+        assert_eq!(mirror(&dir), Some(("mirror:/debian".to_owned(), KEYRING.to_owned())));
+        fs::write(dir.join("sources.list"), "deb [ arch=amd64 signed-by=/k ] mirror:/debian x main\n").unwrap();
         assert_eq!(mirror(&dir), Some(("mirror:/debian".to_owned(), KEYRING.to_owned())));
         fs::remove_dir_all(&dir).unwrap();
         assert_eq!(mirror(&dir), None);

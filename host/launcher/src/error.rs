@@ -228,7 +228,7 @@ impl fmt::Display for LaunchError {
             Self::BackendTee => f.write_str("this backend does not show this technology"),
             Self::MemoryTooSmall(mib) => write!(f, "{mib} MiB are too little memory for a machine"),
             Self::HostUnsupported(what) => write!(f, "this host lacks {what}"),
-            Self::QemuMissing => f.write_str("there is no QEMU here (qemu-system-x86_64)"),
+            Self::QemuMissing => f.write_str("there is no QEMU here that says its version (qemu-system-x86_64)"),
             Self::QemuVersion { found, least } => {
                 write!(f, "QEMU is of version {}.{}, {}.{} is needed", found.0, found.1, least.0, least.1)
             }
