@@ -17,7 +17,7 @@ mod infer;
 mod keys;
 mod launch;
 mod measure;
-mod onnx;
+mod model;
 mod package;
 mod policy;
 mod proxy;
@@ -58,7 +58,9 @@ enum Command {
     Keys(keys::Args),
     /// Seal an ONNX model into a package that only a granted enclave can open.
     Seal(seal::Args),
-    /// Look into a sealed package, without its key.
+    /// Look into an ONNX model as the enclave does before it loads one.
+    Model(model::Args),
+    /// Look into a sealed package, without its key, or compare two.
     Package(package::Args),
     /// Run and administer the key broker.
     Broker(broker::Args),
@@ -143,6 +145,7 @@ fn run() -> ExitCode {
     let outcome = match cli.command {
         Command::Keys(args) => keys::run(&args, json),
         Command::Seal(args) => seal::run(&args, json),
+        Command::Model(args) => model::run(&args, json),
         Command::Package(args) => package::run(&args, json),
         Command::Broker(args) => broker::run(args, json),
         Command::Policy(args) => policy::run(&args, json),
