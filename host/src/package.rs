@@ -1,20 +1,28 @@
-//! Turns a sealed package into what can be said of it without its key.
+//! Turns a sealed package, or two of them, into what can be said without their keys.
 //! It does not open the model: only a granted enclave does.
 
-use std::path::PathBuf;
+mod diff;
+pub mod provenance;
+
+use std::{
+    num::NonZero,
+    path::{Path, PathBuf},
+    thread,
+};
 
 use clap::Subcommand;
 use serde_json::{Value, json};
 use vouchsafe_policies::usage::UsagePolicy;
 use vouchsafe_sealed::Package;
 
+use self::diff::Difference;
 use crate::{
     failure::{Failure, Outcome},
     files,
     seal::bar,
 };
 
-/// Look into a sealed package, without its key.
+/// Look into a sealed package, without its key, or compare two.
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  vouchsafe package show breast-cancer-v1 --vendor-key acme-manifest.key.pub")]
 pub struct Args {
@@ -29,7 +37,34 @@ enum Command {
     Show(Which),
     /// Verify the vendor's signatures and every byte of every blob.
     #[command(after_help = "Example:\n  vouchsafe package verify breast-cancer-v1 --vendor-key acme-manifest.key.pub")]
-    Verify(Which),
+    Verify(Verify),
+    /// Print what differs between two packages, field by field; exit 10 when anything does.
+    ///
+    /// The vendor's signatures on both are verified; blobs are not read, since the list digest of a file names every byte of it.
+    /// Salts and keys are new in every version: a file that the vendor did not change still differs in salt, sealed length and list
+    /// digest. Without the key only its name, role and padded length can be compared.
+    #[command(
+        after_help = "Example:\n  vouchsafe package diff breast-cancer-v1 breast-cancer-v2 --vendor-key acme-manifest.key.pub"
+    )]
+    Diff {
+        /// One package folder.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+        /// A vendor's manifest key, text or file; may be repeated.
+        #[arg(long, required = true)]
+        vendor_key: Vec<String>,
+    },
+}
+
+#[derive(clap::Args)]
+struct Verify {
+    #[command(flatten)]
+    which: Which,
+    /// A statement about the model that came with the package: TYPE=FILE, as for `seal`; the manifest must name it [exit 10];
+    /// may be repeated.
+    #[arg(long, value_name = "TYPE=FILE")]
+    provenance: Vec<String>,
 }
 
 #[derive(clap::Args)]
@@ -42,20 +77,42 @@ struct Which {
 }
 
 pub fn run(args: &Args, json: bool) -> Outcome {
-    let (which, all) = match &args.command {
-        Command::Show(which) => (which, false),
-        Command::Verify(which) => (which, true),
-    };
-    let keys = files::public_keys(&which.vendor_key)?;
-    let package = Package::open(&which.package, &keys).map_err(|e| Failure::from(e).about(&which.package))?;
-    if all {
-        let bar = bar(json);
-        package.verify_blobs(&mut |done, total| {
-            bar.set_length(total);
-            bar.set_position(done);
-        })?;
-        bar.finish_and_clear();
+    match &args.command {
+        Command::Show(which) => {
+            print(&open(&which.package, &which.vendor_key)?, false, json);
+            Ok(())
+        }
+        Command::Verify(args) => verify(args, json),
+        Command::Diff { first, second, vendor_key } => {
+            compare(&open(first, vendor_key)?, &open(second, vendor_key)?, json)
+        }
     }
+}
+
+fn open(path: &Path, vendor_keys: &[String]) -> Result<Package, Failure> {
+    let keys = files::public_keys(vendor_keys)?;
+    Package::open(path, &keys).map_err(|e| Failure::from(e).about(path))
+}
+
+fn verify(args: &Verify, json: bool) -> Outcome {
+    let statements = provenance::read(&args.provenance)?;
+    let which = &args.which;
+    let package = open(&which.package, &which.vendor_key)?;
+    provenance::compare(&statements, &package.manifest().provenance).map_err(|e| e.about(&which.package))?;
+    let bar = bar(json);
+    let threads = thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
+    let compared = package.verify_blobs_on(threads, &mut |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    });
+    bar.finish_and_clear();
+    compared.map_err(|e| Failure::from(e).about(&which.package))?;
+    print(&package, true, json);
+    Ok(())
+}
+
+/// What can be said of it; `all` when every blob has been read.
+fn print(package: &Package, all: bool, json: bool) {
     let manifest = package.manifest();
     let value = json!({
         "accepted": true,
@@ -65,21 +122,29 @@ pub fn run(args: &Args, json: bool) -> Outcome {
         "mode": manifest.mode,
         "uid": hex::encode(manifest.model_uid),
         "manifest_digest": hex::encode(package.manifest_digest()),
+        "model_commitment": hex::encode(manifest.model_commitment),
         "usage_policy_digest": hex::encode(manifest.usage_policy_digest),
+        "threshold": manifest.threshold,
         "signers": package.signers(),
+        "provenance": manifest.provenance,
         "files": manifest.files.iter().map(|f| json!({
             "index": f.index, "name": f.name, "role": f.role.as_str(), "padded_len": f.padded_len,
+            "list_digest": hex::encode(f.list_digest),
         })).collect::<Vec<_>>(),
         "usage_policy": serde_json::from_slice::<Value>(package.usage_policy_bytes()).unwrap_or_default(),
     });
     if json {
         println!("{value}");
-        return Ok(());
+        return;
     }
     println!("model            {} version {} ({})", manifest.model_id, manifest.sequence, manifest.mode);
     println!("manifest digest  {}", hex::encode(package.manifest_digest()));
     for signer in package.signers() {
         println!("signed by        {signer}");
+    }
+    println!("signatures       {} of pinned keys, {} demanded", package.signers().len(), manifest.threshold);
+    for statement in &manifest.provenance {
+        println!("provenance       {:<22} {}", statement.kind.as_str(), hex::encode(statement.sha256));
     }
     for file in &manifest.files {
         println!(
@@ -98,7 +163,31 @@ pub fn run(args: &Args, json: bool) -> Outcome {
         "blobs            {}",
         if all { "every byte is the signed one" } else { "not read (package verify reads them)" }
     );
-    Ok(())
+}
+
+fn compare(first: &Package, second: &Package, json: bool) -> Outcome {
+    let found = diff::differences(first, second);
+    if !json {
+        for Difference { kind, name, first, second } in &found {
+            let word = |value: &Option<String>| value.clone().unwrap_or_else(|| "not there".to_owned());
+            println!("{kind} {name}\n  first   {}\n  second  {}", word(first), word(second));
+        }
+    }
+    if found.is_empty() {
+        if json {
+            println!("{}", json!({ "accepted": true, "equal": true, "differences": [] }));
+        } else {
+            println!(
+                "the two packages have the same manifest, byte for byte, the same usage policy and the same signers"
+            );
+        }
+        return Ok(());
+    }
+    let fact = format!("the two packages differ in {} things", found.len());
+    let advice = "two versions always do; one that was only copied does not";
+    let mut failure = Failure::new("PACKAGE_DIFFERS", 10, fact, advice);
+    failure.more = Box::new(json!({ "equal": false, "differences": found }));
+    Err(failure)
 }
 
 /// The vendor's rules of use, a line each; `--json` prints them whole.

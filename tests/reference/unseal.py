@@ -3,7 +3,7 @@
 
     unseal.py open  PACKAGE KEY_HEX_FILE VENDOR_PUB_FILE OUT_DIR
     unseal.py files VOLUME OUT_DIR
-    unseal.py seal  PACKAGE KEY_HEX_FILE SEED_HEX MODEL_ID SEQUENCE PAD_TO USAGE_FILE GRAPH [NAME=ROLE=FILE ...]
+    unseal.py seal  PACKAGE KEY_HEX_FILE SEED_HEX MODEL_ID SEQUENCE PAD_TO USAGE_FILE GRAPH [NAME=ROLE=FILE | STATEMENT=FILE ...]
 
 `open` writes each plaintext to OUT_DIR/NNNN, `files` each file of a volume to OUT_DIR/MODEL/NAME. It reads whole files into memory and wipes nothing: for tests only.
 """
@@ -19,7 +19,8 @@ CHUNK, HEADER, MIB = 1 << 20, 4096, 1 << 20
 TYPE = "application/vnd.vouchsafe.%s.v1+json"
 ROLES = {"graph", "external-data", "tokenizer", "labels", "preprocess", "digests"}
 MANIFEST = {"version": int, "mode": str, "model_id": str, "model_uid": 32, "sequence": int, "model_commitment": 32,
-            "usage_policy_digest": 32, "threshold": int, "files": list}
+            "usage_policy_digest": 32, "threshold": int, "provenance": list, "files": list}
+STATEMENTS, STATEMENT = {"openssf-model-signing", "slsa-provenance", "dataset-statement"}, {"type": str, "sha256": 32}
 FILE = {"index": int, "name": str, "role": str, "padded_len": int, "blob_len": int, "salt": 32, "sealed_len": 24, "list_digest": 32}
 
 def need(truth, what):
@@ -81,6 +82,10 @@ def open_package(package, key, keys):
     fields(m, MANIFEST)
     need(m["version"] == 1 and m["mode"] in ("hardware", "simulation") and 1 <= m["threshold"] <= signed, "version, mode, threshold")
     need(re.fullmatch(r"(?!.*\.\.)[a-z0-9][a-z0-9._-]{0,63}", m["model_id"]) and 1 <= len(m["files"]) <= 4096, "model id, files")
+    for p in m["provenance"]:
+        fields(p, STATEMENT)
+        need(p["type"] in STATEMENTS, "statement")
+    need(len({(p["type"], p["sha256"]) for p in m["provenance"]}) == len(m["provenance"]) <= 16, "statements")
     for i, f in enumerate(m["files"]):
         fields(f, FILE)
         need(f["index"] == i and f["role"] in ROLES and re.fullmatch(r"(?!\.|.*\.\.)[A-Za-z0-9._+=@-]{1,128}", f["name"]), "file")
@@ -137,7 +142,7 @@ def open_volume(path):
         end = last
     return out
 
-def seal_package(package, key, seed, model_id, sequence, pad_to, usage, inputs):
+def seal_package(package, key, seed, model_id, sequence, pad_to, usage, inputs, statements):
     signer, uid, files, listed = Ed25519PrivateKey.from_private_bytes(seed), os.urandom(32), [], []
     dump = lambda value: json.dumps(value, separators=(",", ":")).encode()
     public = signer.public_key().public_bytes_raw()
@@ -160,7 +165,8 @@ def seal_package(package, key, seed, model_id, sequence, pad_to, usage, inputs):
     for name, role, plain in inputs: add(name, role, plain, pad_to)
     add("digests.json", "digests", dump({"version": 1, "files": listed}), 1)
     manifest = {"version": 1, "mode": "simulation", "model_id": model_id, "model_uid": uid.hex(), "sequence": sequence,
-                "model_commitment": commitment(key, uid).hex(), "usage_policy_digest": hashlib.sha256(usage).hexdigest(), "threshold": 1, "files": files}
+                "model_commitment": commitment(key, uid).hex(), "usage_policy_digest": hashlib.sha256(usage).hexdigest(), "threshold": 1,
+                "provenance": [{"type": kind, "sha256": hashlib.sha256(data).hexdigest()} for kind, data in statements], "files": files}
     sign("manifest.dsse.json", "manifest", dump(manifest)), sign("usage-policy.dsse.json", "usage-policy", usage)
 
 def main(verb, package, *rest):
@@ -178,8 +184,10 @@ def main(verb, package, *rest):
             open(os.path.join(rest[1], "%04d" % i), "wb").write(plain)
     else:
         seed, model_id, sequence, pad_to, usage, graph, *more = rest
-        inputs = [("model.onnx", "graph", slurp(graph))] + [(n, r, slurp(p)) for n, r, p in (x.split("=") for x in more)]
-        seal_package(package, key, bytes.fromhex(seed), model_id, int(sequence), int(pad_to), slurp(usage), inputs)
+        more = [x.split("=") for x in more]
+        inputs = [("model.onnx", "graph", slurp(graph))] + [(x[0], x[1], slurp(x[2])) for x in more if len(x) == 3]
+        statements = [(x[0], slurp(x[1])) for x in more if len(x) == 2]
+        seal_package(package, key, bytes.fromhex(seed), model_id, int(sequence), int(pad_to), slurp(usage), inputs, statements)
 
 if __name__ == "__main__":
     try: main(*sys.argv[1:])

@@ -240,6 +240,52 @@ fn a_key_that_is_not_the_vendors_opens_nothing() {
     }
 }
 
+/// Two versions differ; a copy does not, even one whose blobs were damaged on the way: only `verify` reads them.
+#[test]
+fn two_versions_differ_and_a_copy_does_not() {
+    let scene = vendor();
+    let [older, newer, key] = ["vendor/v2", "vendor/v3", "vendor/manifest.key.pub"].map(|name| scene.at(name));
+    let diff = |first: &str, second: &str| told(&["package", "diff", first, second, "--vendor-key", &key]);
+    assert_eq!(diff(&older, &newer), (10, "PACKAGE_DIFFERS".to_owned()));
+    assert_eq!(diff(&newer, &older), (10, "PACKAGE_DIFFERS".to_owned()));
+    let (dir, verdict) = damaged(|p| change(&p.join("0000.blob"), |b| b[4096] ^= 1));
+    assert_eq!(verdict, (6, "BLOB_CHUNK".to_owned()));
+    let copy = dir.path().join("breast-cancer");
+    assert_eq!(diff(&newer, copy.to_str().unwrap()), (0, "accepted".to_owned()));
+    resign(&copy, |m| m.replacen("\"sequence\":3", "\"sequence\":4", 1));
+    assert_eq!(diff(&newer, copy.to_str().unwrap()), (10, "PACKAGE_DIFFERS".to_owned()));
+}
+
+#[test]
+fn a_statement_beside_the_package_is_the_one_that_was_sealed_with_it_or_refused() {
+    let scene = vendor();
+    for (name, text) in [("slsa.json", "{\"built\":1}"), ("data.txt", "rows of patients who agreed"), ("other", "x")] {
+        scene.write(name, text);
+    }
+    let [model, key, to, out] =
+        ["breast-cancer.onnx", "vendor/manifest.key", "vendor/broker.pub", "vendor/v4"].map(|name| scene.at(name));
+    let statement = |kind: &str, name: &str| format!("{kind}={}", scene.at(name));
+    let (slsa, data) = (statement("slsa-provenance", "slsa.json"), statement("dataset-statement", "data.txt"));
+    let words = ["seal", &model, "--id", "breast-cancer", "--sequence", "4", "--sign-with", &key, "--to", &to];
+    let seal = |out: &str, list: &[&str]| {
+        let statements = list.iter().flat_map(|statement| ["--provenance", *statement]);
+        let words: Vec<&str> = words.into_iter().chain(["--out", out, "--rehearsal"]).chain(statements).collect();
+        told(&words)
+    };
+    assert_eq!(seal(&scene.at("vendor/twice"), &[&slsa, &slsa]), (1, "SEAL_PROVENANCE".to_owned()));
+    assert_eq!(seal(&scene.at("vendor/card"), &["model-card=x"]), (1, "USAGE".to_owned()));
+    assert_eq!(seal(&out, &[&slsa, &data]), (0, "accepted".to_owned()));
+    let public = format!("{key}.pub");
+    let verify = |list: &str| told(&["package", "verify", &out, "--vendor-key", &public, "--provenance", list]);
+    assert_eq!(verify(&slsa), (0, "accepted".to_owned()));
+    assert_eq!(verify(&data), (0, "accepted".to_owned()));
+    let mismatch = (10, "PROVENANCE_MISMATCH".to_owned());
+    assert_eq!(verify(&statement("slsa-provenance", "other")), mismatch);
+    assert_eq!(verify(&statement("dataset-statement", "slsa.json")), mismatch, "the kind is signed, too");
+    assert_eq!(verify(&statement("openssf-model-signing", "other")), mismatch);
+    assert_eq!(verify(&statement("slsa-provenance", "nothing")), (9, "FILE".to_owned()));
+}
+
 /// Root may read anything; without that power it is told as anybody else would be.
 #[test]
 fn a_file_that_may_not_be_read_is_a_local_fault() {

@@ -1,26 +1,32 @@
 //! Turns the sealed-model format into an agreement of two programs: this code and `tests/reference/unseal.py`.
 //! It does not show that either is safe against a hostile host; `enclave/sealed/src/tests` does that for ours.
+//! The last test is of the command: a model that never lay in a file is sealed like one that did.
 
 #![allow(clippy::unwrap_used, reason = "helpers of a test fail as the test does")]
 
 use std::{
     env, fs,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
     sync::Arc,
+    thread,
 };
 
 use ring::signature::Ed25519KeyPair;
+use rustix::fs::{CWD, FileType, Mode as FileMode, mknodat};
+use serde_json::Value;
 use tempfile::TempDir;
-use vouchsafe_attestation::{Ed25519Public, Mode, dsse};
-use vouchsafe_sealed::{ModelKey, Package, Role, SealInput, SealSpec, Shelf, Volume, seal};
+use vouchsafe_attestation::{Ed25519Public, Mode, dsse, lp::sha256};
+use vouchsafe_policies::usage::UsagePolicy;
+use vouchsafe_sealed::{ModelKey, Package, Provenance, Role, SealInput, SealSpec, Shelf, Statement, Volume, seal};
+use vouchsafe_tests::programs::program;
 
 const MIB: usize = 1 << 20;
 const KEY: [u8; 32] = [0x5a; 32];
 const SEED: [u8; 32] = [0x6b; 32];
 const USAGE: &[u8] = br#"{"version":1}"#;
 /// Committed vectors: (accepted, refused). `enclave/sealed/src/tests/vectors.rs` counts them too.
-const VECTORS: (usize, usize) = (4, 53);
+const VECTORS: (usize, usize) = (5, 58);
 /// Committed volumes; `enclave/sealed/src/tests/volume_vectors.rs` counts them too.
 const VOLUMES: (usize, usize) = (2, 16);
 
@@ -89,6 +95,7 @@ fn the_reference_opens_what_this_code_seals() {
             mode: Mode::Simulation,
             inputs: vec![input("m.onnx", Role::Graph, "graph"), input("m.onnx_data", Role::ExternalData, "weights")],
             usage_policy: USAGE.to_vec(),
+            provenance: Statement::ALL.map(|kind| Provenance { kind, sha256: [8; 32] }).to_vec(),
             pad_to,
         };
         let key = ModelKey::from_bytes(KEY);
@@ -110,16 +117,24 @@ fn this_code_opens_what_the_reference_seals() {
         fs::write(at("labels"), "benign\n").unwrap();
         fs::write(at("key"), hex::encode(KEY)).unwrap();
         fs::write(at("usage"), USAGE).unwrap();
+        fs::write(at("built"), "what built the model\n").unwrap();
         let (seed, pad, more) =
             (hex::encode(SEED), pad_to.to_string(), format!("l.txt=labels={}", at("labels").display()));
+        let beside = format!("slsa-provenance={}", at("built").display());
         let words = [seed.as_str(), "reference", "3", &pad].map(Path::new);
-        let arguments = [&[&*at("package"), &at("key")], &words[..], &[&at("usage"), &at("graph"), Path::new(&more)]];
+        let arguments = [
+            &[&*at("package"), &at("key")],
+            &words[..],
+            &[&at("usage"), &at("graph"), Path::new(&more), Path::new(&beside)],
+        ];
         let output = reference.run("seal", &arguments.concat());
         assert!(output.status.success(), "{len}: {}", String::from_utf8_lossy(&output.stderr));
 
         let key = ModelKey::from_bytes(KEY);
         let package = Package::open(&at("package"), &[vendor()]).unwrap();
         assert_eq!(package.usage_policy_bytes(), USAGE);
+        let statement = Provenance { kind: Statement::SlsaProvenance, sha256: sha256(b"what built the model\n") };
+        assert_eq!(package.manifest().provenance, [statement]);
         package.verify_blobs(&mut |_, _| {}).unwrap();
         assert!(*package.unseal_to_vec(&key, 0).unwrap() == *pattern(len), "{len}");
         assert_eq!(*package.unseal_to_vec(&key, 1).unwrap(), *b"benign\n");
@@ -226,4 +241,51 @@ fn both_readers_judge_the_launchers_volume_alike() {
         opened += usize::from(judge(&format!("byte {at}")).is_ok());
     }
     println!("{opened} of the changed volumes are opened, by both readers or by none");
+}
+
+#[test]
+fn the_command_seals_a_model_from_its_standard_input_and_from_a_named_pipe() {
+    // Several times what a pipe holds.
+    let model = pattern(2 * MIB + 12_345);
+    let dir = TempDir::new().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    fs::write(at("model.onnx"), &model).unwrap();
+    fs::write(at("usage.json"), UsagePolicy::template("piped", &[])).unwrap();
+    mknodat(CWD, at("model.pipe"), FileType::Fifo, FileMode::RWXU, 0).unwrap();
+    let run = |words: &[&str], stdin: Stdio| {
+        let output = Command::new(program("vouchsafe"))
+            .args(words)
+            .arg("--json")
+            .current_dir(dir.path())
+            .stdin(stdin)
+            .output()
+            .unwrap();
+        let json: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        assert!(output.status.success(), "{words:?}: {json} {}", String::from_utf8_lossy(&output.stderr));
+        json
+    };
+    run(&["keys", "sign.key"], Stdio::null());
+    let vendor = fs::read_to_string(at("sign.key.pub")).unwrap().trim().parse().unwrap();
+
+    for (input, out) in [("model.onnx", "of-file"), ("-", "of-stdin"), ("model.pipe", "of-pipe")] {
+        let stdin = if input == "-" { Stdio::from(fs::File::open(at("model.onnx")).unwrap()) } else { Stdio::null() };
+        thread::scope(|scope| {
+            if input == "model.pipe" {
+                scope.spawn(|| fs::write(at(input), &model).unwrap());
+            }
+            let key = format!("{out}.key");
+            let words = ["seal", input, "--id", "piped", "--sequence", "1", "--sign-with", "sign.key"];
+            let more = ["--usage-policy", "usage.json", "--out", out, "--key-out", &key];
+            run(&[&words[..], &more].concat(), stdin);
+        });
+        let verified = run(&["package", "verify", out, "--vendor-key", "sign.key.pub"], Stdio::null());
+        assert_eq!((&verified["accepted"], &verified["blobs_verified"]), (&true.into(), &true.into()), "{out}");
+        // Not padded, so this is the length of the plaintext.
+        assert_eq!(verified["files"][0]["padded_len"], model.len(), "{out}");
+
+        let package = Package::open(&at(out), &[vendor]).unwrap();
+        let key = ModelKey::from_bytes(fs::read(at(&format!("{out}.key"))).unwrap().try_into().unwrap());
+        assert_eq!(package.true_len(&key, 0), Ok(model.len() as u64), "{out}");
+        assert!(*package.unseal_to_vec(&key, 0).unwrap() == *model, "{out}");
+    }
 }

@@ -1,9 +1,16 @@
 //! Turns chunks of plaintext into ciphertext and tag, and back, under the key of one file (AES-256-GCM, STREAM nonces).
 //! GCM alone does not name the weights to someone who holds the key: the digest list does.
 
-use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, Tag, UnboundKey};
+use ring::{
+    aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, Tag, UnboundKey},
+    rand::{SecureRandom as _, SystemRandom},
+};
+use zeroize::Zeroizing;
 
-use crate::key::{FileContext, ModelKey, file_okm};
+use crate::{
+    SealedError,
+    key::{FileContext, ModelKey, file_okm},
+};
 
 /// The counter under which the true length is sealed; no chunk ever has it.
 const TRUE_LENGTH: u64 = u64::MAX;
@@ -19,7 +26,18 @@ pub(crate) struct ChunkKey {
 impl ChunkKey {
     /// Derives the key of one file.
     pub(crate) fn derive(model: &ModelKey, file: &FileContext<'_>) -> Self {
-        let okm = file_okm(model, file);
+        Self::of(&file_okm(model, file))
+    }
+
+    /// A random key that nobody else will ever have.
+    pub(crate) fn throw_away() -> Result<Self, SealedError> {
+        let mut okm = Zeroizing::new([0; 44]);
+        SystemRandom::new().fill(&mut *okm).map_err(|_| SealedError::SealRandom)?;
+        Ok(Self::of(&okm))
+    }
+
+    /// Key (32) and base nonce (12).
+    fn of(okm: &[u8; 44]) -> Self {
         let mut base = [0; 12];
         base.copy_from_slice(&okm[32..]);
         #[expect(clippy::expect_used, reason = "AES-256-GCM takes every key of 32 bytes")]

@@ -36,6 +36,8 @@ pub enum SealedError {
     ManifestVersion,
     /// The model id is not 1 to 64 characters of `a-z 0-9 - _ .`.
     ManifestModelId,
+    /// More than 16 statements, or one of them twice (number of statements).
+    ManifestProvenance(usize),
     /// No file, too many files, or indices out of order (number of files).
     ManifestFiles(usize),
     /// A file name that could leave its directory or differ between file systems (file index).
@@ -104,6 +106,8 @@ pub enum SealedError {
     SealModelId,
     /// Padding to a multiple of zero, or a length that overflows.
     SealPadding,
+    /// More than 16 statements, or one of them twice.
+    SealProvenance,
     /// No signing key, the same one twice, or more than 16.
     SealSigners,
     /// The usage policy is empty or larger than the cap.
@@ -112,7 +116,7 @@ pub enum SealedError {
     SealInputUnreadable(usize, ErrorKind),
     /// An input is no regular file (position).
     SealInputNotRegular(usize),
-    /// An input changed its length while it was read (position).
+    /// An input changed while it was read (position).
     SealInputChanged(usize),
     /// The target has no name, as in `/` or `..`.
     SealTarget,
@@ -171,6 +175,7 @@ impl SealedError {
             Self::ManifestFields => ("MANIFEST_FIELDS", 6, MAKER),
             Self::ManifestVersion => ("MANIFEST_VERSION", 6, MAKER),
             Self::ManifestModelId => ("MANIFEST_MODEL_ID", 6, MAKER),
+            Self::ManifestProvenance(_) => ("MANIFEST_PROVENANCE", 6, MAKER),
             Self::ManifestFiles(_) => ("MANIFEST_FILES", 6, MAKER),
             Self::ManifestName(_) => ("MANIFEST_NAME", 6, MAKER),
             Self::ManifestNameClash(_) => ("MANIFEST_NAME_CLASH", 6, MAKER),
@@ -211,6 +216,7 @@ impl SealedError {
             }
             Self::SealModelId => ("SEAL_MODEL_ID", 1, "Use 1 to 64 of a-z 0-9 - _ . and begin with a letter or digit."),
             Self::SealPadding => ("SEAL_PADDING", 1, "Pad to a multiple of 1 byte (none) up to 1 TiB."),
+            Self::SealProvenance => ("SEAL_PROVENANCE", 1, "Name at most 16 statements, each of them once."),
             Self::SealSigners => ("SEAL_SIGNERS", 1, "Sign with 1 to 16 different manifest keys."),
             Self::SealUsagePolicy => ("SEAL_USAGE_POLICY", 1, "Give a usage policy of at most 256 KiB."),
             Self::SealInputUnreadable(..) => ("SEAL_INPUT_UNREADABLE", 9, DISK),
@@ -247,6 +253,7 @@ impl fmt::Display for SealedError {
             Self::ManifestFields => f.write_str("the manifest has an unknown, repeated, missing or mistyped field"),
             Self::ManifestVersion => f.write_str("the manifest has a version that this release does not know"),
             Self::ManifestModelId => f.write_str("the model id is not 1 to 64 characters of a-z 0-9 - _ ."),
+            Self::ManifestProvenance(n) => write!(f, "the manifest's {n} statements are too many or not all different"),
             Self::ManifestFiles(n) => write!(f, "{n} files, or their indices, are not what the format allows"),
             Self::ManifestName(i) => write!(f, "the name of file {i} is not allowed"),
             Self::ManifestNameClash(i) => write!(f, "the name of file {i} is taken by an earlier one"),
@@ -283,6 +290,7 @@ impl fmt::Display for SealedError {
             Self::SealName(i) => write!(f, "the name of input {i} is not allowed or taken"),
             Self::SealModelId => f.write_str("the model id is not 1 to 64 characters of a-z 0-9 - _ ."),
             Self::SealPadding => f.write_str("the padding is zero or the padded length overflows"),
+            Self::SealProvenance => f.write_str("the statements are more than 16 or not all different"),
             Self::SealSigners => f.write_str("the number of different signing keys is not 1 to 16"),
             Self::SealUsagePolicy => f.write_str("the usage policy is empty or larger than 256 KiB"),
             Self::SealInputUnreadable(i, io) => write!(f, "input {i} cannot be read: {io}"),

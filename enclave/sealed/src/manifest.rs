@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use serde::{Deserialize, Serialize};
 use vouchsafe_attestation::{Mode, claims::model_id, encoding::serde_hex};
 
-use crate::{HEADER_LEN, SealedError, chunk::SEALED_LEN, digest_list::ENTRY_LEN};
+use crate::{HEADER_LEN, Provenance, SealedError, chunk::SEALED_LEN, digest_list::ENTRY_LEN, provenance};
 
 /// Plaintext bytes per chunk: 2^20.
 pub const CHUNK_LEN: usize = 1 << 20;
@@ -41,6 +41,9 @@ pub struct Manifest {
     pub usage_policy_digest: [u8; 32],
     /// So many different pinned keys must have signed manifest and usage policy.
     pub threshold: u32,
+    /// Statements about the model that travel beside the package: at most 16, none twice, in the vendor's order. Often empty,
+    /// never absent.
+    pub provenance: Vec<Provenance>,
     /// The files, in order of their index; the last one is the sealed list of plaintext digests.
     pub files: Vec<FileEntry>,
 }
@@ -137,6 +140,9 @@ impl Manifest {
         if manifest.threshold == 0 {
             return Err(SealedError::ManifestFields);
         }
+        if !provenance::allowed(&manifest.provenance) {
+            return Err(SealedError::ManifestProvenance(manifest.provenance.len()));
+        }
         manifest.compare_files()?;
         Ok(manifest)
     }
@@ -198,6 +204,7 @@ pub(crate) fn allowed_name(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Statement;
 
     fn file(index: u32, name: &str, role: Role) -> FileEntry {
         FileEntry {
@@ -222,6 +229,7 @@ mod tests {
             model_commitment: [2; 32],
             usage_policy_digest: [3; 32],
             threshold: 1,
+            provenance: Vec::new(),
             files: vec![file(0, "model.onnx", Role::Graph), file(1, "digests.json", Role::Digests)],
         }
     }
@@ -238,6 +246,10 @@ mod tests {
         assert_eq!(code_of(|m| m.version = 2), "MANIFEST_VERSION");
         assert_eq!(code_of(|m| m.model_id = "../m".into()), "MANIFEST_MODEL_ID");
         assert_eq!(code_of(|m| m.threshold = 0), "MANIFEST_FIELDS");
+        let statement = |n| Provenance { kind: Statement::SlsaProvenance, sha256: [n; 32] };
+        assert_eq!(code_of(|m| m.provenance = (0..16).map(statement).collect()), "accepted");
+        assert_eq!(code_of(|m| m.provenance = (0..17).map(statement).collect()), "MANIFEST_PROVENANCE");
+        assert_eq!(code_of(|m| m.provenance = vec![statement(1); 2]), "MANIFEST_PROVENANCE");
         assert_eq!(code_of(|m| m.files.clear()), "MANIFEST_FILES");
         assert_eq!(code_of(|m| m.files[1].index = 2), "MANIFEST_FILES");
         assert_eq!(code_of(|m| m.files[1].name = "Model.ONNX".into()), "MANIFEST_NAME_CLASH");
@@ -280,6 +292,10 @@ mod tests {
             ("0101", "010"),
             ("\"role\":\"graph\"", "\"role\":\"Graph\""),
             ("\"simulation\"", "\"rehearsal\""),
+            ("\"provenance\":[],", ""),
+            ("\"provenance\":[]", "\"provenance\":null"),
+            ("\"provenance\":[]", "\"provenance\":[{}]"),
+            ("\"provenance\":[]", "\"provenance\":[],\"provenance\":[]"),
         ];
         for (from, to) in changes {
             let bad = text.replacen(from, to, 1);

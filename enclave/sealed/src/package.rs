@@ -1,5 +1,5 @@
 //! Turns the files of a package into a [`Package`]: manifest and usage policy signed by the vendor, every file present in its length.
-//! No key is needed and no blob is read yet: contents are compared by `verify_blobs` or while unsealing.
+//! No key is needed and no blob is read yet: contents are compared by `verify_blobs_on` or while unsealing.
 
 use std::{collections::HashSet, path::Path};
 
@@ -10,7 +10,7 @@ use vouchsafe_attestation::{
 };
 
 use crate::{
-    MAX_MANIFEST, Manifest, SealedError,
+    MAX_MANIFEST, Manifest, Read, SealedError,
     directory::{self, Directory, blob_name, list_name},
     shelf::Files,
 };
@@ -25,6 +25,7 @@ const MAX_USAGE_ENVELOPE: usize = 512 * 1024;
 pub struct Package {
     pub(crate) stored: Files,
     pub(crate) manifest: Manifest,
+    pub(crate) read: Read,
     manifest_digest: [u8; 32],
     usage_policy: Vec<u8>,
     signers: Vec<Ed25519Public>,
@@ -78,7 +79,14 @@ impl Package {
                 return Err(SealedError::BlobList(file.index));
             }
         }
-        Ok(Self { stored, manifest_digest: sha256(&payload), manifest, usage_policy: usage.payload.to_vec(), signers })
+        let (manifest_digest, usage_policy) = (sha256(&payload), usage.payload.to_vec());
+        Ok(Self { stored, manifest, read: Read::Cached, manifest_digest, usage_policy, signers })
+    }
+
+    /// From now on its blobs are read as `read` says; they are [`Read::Cached`] otherwise.
+    pub const fn reading(mut self, read: Read) -> Self {
+        self.read = read;
+        self
     }
 
     /// What the vendor signed.

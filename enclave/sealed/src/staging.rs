@@ -1,5 +1,6 @@
 //! Turns a new directory beside the target into the target itself, whole or not at all.
 //! It does not outlive a killed process: a `.vouchsafe-seal-*` directory may then be left and can be deleted.
+//! Whatever can be told before the long work is told then: that the target is there, that its directory cannot be opened.
 
 use std::{
     fs::{self, File},
@@ -19,6 +20,8 @@ use crate::SealedError;
 pub(crate) struct Staging {
     path: PathBuf,
     target: PathBuf,
+    /// The directory of both, to make the new name durable.
+    parent: File,
     written: u64,
 }
 
@@ -29,16 +32,25 @@ impl Staging {
             return Err(SealedError::SealTarget);
         }
         absent(target)?;
+        let parent = File::open(parent(target)).map_err(failed)?;
         let mut random = [0; 8];
         SystemRandom::new().fill(&mut random).map_err(|_| SealedError::SealRandom)?;
-        let path = parent(target).join(format!(".vouchsafe-seal-{:016x}", u64::from_be_bytes(random)));
+        let path = self::parent(target).join(format!(".vouchsafe-seal-{:016x}", u64::from_be_bytes(random)));
         fs::create_dir(&path).map_err(failed)?;
-        Ok(Self { path, target: target.to_owned(), written: 0 })
+        Ok(Self { path, target: target.to_owned(), parent, written: 0 })
     }
 
     /// Makes the file `name`.
     pub(crate) fn file(&self, name: &str) -> Result<File, SealedError> {
         File::create_new(self.path.join(name)).map_err(failed)
+    }
+
+    /// Makes a file without a name, on the same disk, for as long as it is open.
+    pub(crate) fn scratch(&self) -> Result<File, SealedError> {
+        let path = self.path.join("scratch");
+        let file = File::options().read(true).write(true).create_new(true).open(&path).map_err(failed)?;
+        fs::remove_file(&path).map_err(failed)?;
+        Ok(file)
     }
 
     /// Appends to a file of this package.
@@ -55,9 +67,18 @@ impl Staging {
         sync(&file)
     }
 
-    /// Gives the finished package its name, durably, and tells how many bytes it has.
-    pub(crate) fn commit(mut self) -> Result<u64, SealedError> {
-        sync(&File::open(&self.path).map_err(failed)?)?;
+    /// How many bytes the package has.
+    pub(crate) const fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Makes the names of all its files durable: the package is whole, under its own name only.
+    pub(crate) fn finish(&self) -> Result<(), SealedError> {
+        sync(&File::open(&self.path).map_err(failed)?)
+    }
+
+    /// Gives the finished package its name, durably. After an error it does not have that name.
+    pub(crate) fn commit(mut self) -> Result<(), SealedError> {
         match renameat_with(CWD, &self.path, CWD, &self.target, RenameFlags::NOREPLACE) {
             Ok(()) => {}
             Err(Errno::EXIST) => return Err(SealedError::SealTargetExists),
@@ -68,10 +89,14 @@ impl Staging {
             }
             Err(e) => return Err(failed(e.into())),
         }
+        if let Err(error) = sync(&self.parent) {
+            // The caller hears that there is no package, so there is none. If even this fails, nothing more can be done here.
+            let _ = fs::rename(&self.target, &self.path);
+            return Err(error);
+        }
         // From here on the package stands: nothing is left to remove.
         self.path.clear();
-        sync(&File::open(parent(&self.target)).map_err(failed)?)?;
-        Ok(self.written)
+        Ok(())
     }
 }
 
@@ -101,6 +126,6 @@ fn parent(target: &Path) -> &Path {
     target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-fn failed(e: io::Error) -> SealedError {
+pub(crate) fn failed(e: io::Error) -> SealedError {
     SealedError::SealWrite(e.kind())
 }

@@ -1,65 +1,77 @@
 //! Turns a package and its model key into plaintext, in one pass: read a chunk, compare its digest, decrypt, hand it on.
 //! It cannot take back what it handed on: after an error the caller drops everything it received.
 
-use std::io::{self, ErrorKind, Read as _};
-
-use ring::aead::Tag;
+use std::{io, iter, num::NonZero};
 
 use crate::{
-    CHUNK_LEN, Digests, FileEntry, HEADER_LEN, ModelKey, Package, Plaintext, Role, SealedError,
-    chunk::ChunkKey,
-    digest_list::DigestList,
-    directory::{blob_name, list_name},
-    header::header,
-    key::{FileContext, compare_commitment},
-    piece::Piece,
-    plaintext::Buffer,
+    CHUNK_LEN, Digests, ModelKey, Package, Plaintext, Role, SealedError,
+    blob::{Blob, Opening, file_key},
+    lanes,
+    plaintext::{Buffer, fill_or_wipe},
 };
 
 impl Package {
-    /// Decrypts file `index` into `sink`, chunk by chunk, and returns the true length.
+    /// The length of file `index` without padding.
+    ///
+    /// # Errors
+    /// `BLOB_INDEX`, `KEY_COMMITMENT`, `BLOB_TRUE_LENGTH`.
+    pub fn true_len(&self, key: &ModelKey, index: u32) -> Result<u64, SealedError> {
+        file_key(self, key, self.manifest.file(index)?).map(|(_, true_len)| true_len)
+    }
+
+    /// Decrypts file `index` on up to `threads` threads into `sink`, in order, and returns the true length.
+    ///
+    /// The sink is called by one thread at a time, of which none works on more than one chunk: memory is bounded by
+    /// 1 MiB per thread. It receives what lies before the earliest bad chunk, as with one thread, and nothing behind it.
     ///
     /// # Errors
     /// `KEY_COMMITMENT` before anything is decrypted; `BLOB_*`, `PACKAGE_*`; `UNSEAL_SINK` when the sink fails.
-    pub fn unseal(
+    pub fn unseal_ordered(
         &self,
         key: &ModelKey,
         index: u32,
-        sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+        threads: NonZero<usize>,
+        sink: &mut (dyn FnMut(&[u8]) -> io::Result<()> + Send),
     ) -> Result<u64, SealedError> {
-        let file = self.manifest.file(index)?;
-        let (chunk_key, true_len) = self.file_key(key, file)?;
-        let mut chunks = Chunks::open(self, file)?;
-        let mut left = true_len;
-        while let Some(chunk) = chunks.next()? {
-            chunk_key.open(chunk.i, chunk.data, chunk.tag).map_err(|_| SealedError::BlobTag(index, chunk.i))?;
-            let here = usize::try_from(left).unwrap_or(usize::MAX).min(chunk.data.len());
-            let (body, padding) = chunk.data.split_at(here);
-            if padding.iter().any(|b| *b != 0) {
-                return Err(SealedError::BlobPadding(index));
-            }
-            if !body.is_empty() {
-                sink(body).map_err(|e| SealedError::UnsealSink(e.kind()))?;
-            }
-            left -= here as u64;
-        }
-        Ok(true_len)
+        let opening = Opening::new(self, key, index)?;
+        let mut chunks = 0..opening.chunks();
+        lanes::in_order(
+            lanes::at_most(threads, opening.chunks()),
+            || opening.blob.buffer(),
+            |_| Ok(chunks.next()),
+            |buffer, i| opening.open(i, &mut buffer[..opening.chunk_len(i)]),
+            |buffer, body| hand_on(sink, &buffer[..body]),
+        )?;
+        Ok(opening.true_len)
+    }
+
+    /// Decrypts file `index` on up to `threads` threads into the beginning of `out` and returns the true length.
+    ///
+    /// `out` has at least [`Package::true_len`] bytes; what it has beyond is left alone. Every chunk is read straight
+    /// into its place, once, and decrypted there. On failure all of `out` is zeros, after a panic too, and the error is
+    /// that of the earliest bad chunk. For [`Read::Direct`](crate::Read::Direct) `out` begins on a page.
+    ///
+    /// # Errors
+    /// `UNSEAL_MEMORY` when `out` is too short; those of [`Package::unseal_ordered`] but `UNSEAL_SINK`.
+    pub fn unseal_into(
+        &self,
+        key: &ModelKey,
+        index: u32,
+        threads: NonZero<usize>,
+        out: &mut [u8],
+    ) -> Result<u64, SealedError> {
+        fill_or_wipe(out, |out| self.fill(key, index, threads, out))
     }
 
     /// Decrypts file `index` into memory that is wiped when dropped.
     ///
     /// # Errors
-    /// Those of [`Package::unseal`], and `UNSEAL_MEMORY`.
+    /// Those of [`Package::unseal_into`].
     pub fn unseal_to_vec(&self, key: &ModelKey, index: u32) -> Result<Plaintext, SealedError> {
-        let (_, true_len) = self.file_key(key, self.manifest.file(index)?)?;
-        let mut out = Plaintext(Vec::new());
-        // Reserved once, so that growing leaves no copies behind.
-        let reserved = usize::try_from(true_len).ok().and_then(|len| out.0.try_reserve_exact(len).ok());
-        reserved.ok_or(SealedError::UnsealMemory(true_len))?;
-        self.unseal(key, index, &mut |data| {
-            out.0.extend_from_slice(data);
-            Ok(())
-        })?;
+        let true_len = self.true_len(key, index)?;
+        let memory = usize::try_from(true_len).ok().and_then(Buffer::try_new);
+        let mut out = Plaintext(memory.ok_or(SealedError::UnsealMemory(true_len))?);
+        self.unseal_into(key, index, NonZero::<usize>::MIN, &mut out.0)?;
         Ok(out)
     }
 
@@ -76,94 +88,72 @@ impl Package {
     ///
     /// # Errors
     /// `BLOB_*`, `PACKAGE_*`.
-    pub fn verify_blobs(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<u64, SealedError> {
-        let total = self.manifest.files.iter().map(|f| f.padded_len).sum();
+    pub fn verify_blobs(&self, progress: &mut (dyn FnMut(u64, u64) + Send)) -> Result<u64, SealedError> {
+        self.verify_blobs_on(NonZero::<usize>::MIN, progress)
+    }
+
+    /// [`Package::verify_blobs`] on up to `threads` threads; each holds 1 MiB.
+    ///
+    /// # Errors
+    /// Those of [`Package::verify_blobs`]; of several, that of the earliest chunk.
+    pub fn verify_blobs_on(
+        &self,
+        threads: NonZero<usize>,
+        progress: &mut (dyn FnMut(u64, u64) + Send),
+    ) -> Result<u64, SealedError> {
+        let total: u64 = self.manifest.files.iter().map(|f| f.padded_len).sum();
         let mut done = 0;
         progress(done, total);
         for file in &self.manifest.files {
-            let mut chunks = Chunks::open(self, file)?;
-            while let Some(chunk) = chunks.next()? {
-                done += chunk.data.len() as u64;
-                progress(done, total);
-            }
+            let blob = Blob::open(self, file)?;
+            let mut chunks = 0..file.chunks();
+            lanes::in_order(
+                lanes::at_most(threads, file.chunks()),
+                || blob.buffer(),
+                |_| Ok(chunks.next()),
+                |buffer, i| {
+                    let len = file.chunk_len(i);
+                    blob.fetch(i, &mut buffer[..len]).map(|_tag| len as u64)
+                },
+                |_, len| {
+                    done += len;
+                    progress(done, total);
+                    Ok(())
+                },
+            )?;
         }
         Ok(done)
     }
 
-    /// The file's key and true length, after the model key has been compared with the commitment.
-    fn file_key(&self, key: &ModelKey, file: &FileEntry) -> Result<(ChunkKey, u64), SealedError> {
-        let manifest = &self.manifest;
-        compare_commitment(key, &manifest.model_uid, &manifest.model_commitment)?;
-        let context = FileContext {
-            uid: &manifest.model_uid,
-            sequence: manifest.sequence,
-            index: file.index,
-            padded_len: file.padded_len,
-            salt: &file.salt,
-        };
-        let chunk_key = ChunkKey::derive(key, &context);
-        match chunk_key.open_length(&file.sealed_len) {
-            Ok(true_len) if true_len <= file.padded_len => Ok((chunk_key, true_len)),
-            _ => Err(SealedError::BlobTrueLength(file.index)),
-        }
+    fn fill(&self, key: &ModelKey, index: u32, threads: NonZero<usize>, out: &mut [u8]) -> Result<u64, SealedError> {
+        let opening = Opening::new(self, key, index)?;
+        let too_short = SealedError::UnsealMemory(opening.true_len);
+        let body = usize::try_from(opening.true_len).ok().and_then(|len| out.get_mut(..len)).ok_or(too_short)?;
+        // A chunk of padding alone has an empty place.
+        let places = body.chunks_mut(CHUNK_LEN).chain(iter::repeat_with(<&mut [u8]>::default));
+        lanes::in_any_order(
+            lanes::at_most(threads, opening.chunks()),
+            || None,
+            (0..opening.chunks()).zip(places),
+            |beside, (i, place)| {
+                let len = opening.chunk_len(i);
+                if place.len() == len {
+                    return opening.open(i, place).map(|_| ());
+                }
+                // Its padding has no place in `out`.
+                let beside = beside.get_or_insert_with(|| opening.blob.buffer());
+                let body = opening.open(i, &mut beside[..len])?;
+                place.copy_from_slice(&beside[..body]);
+                Ok(())
+            },
+        )?;
+        Ok(opening.true_len)
     }
 }
 
-/// Ciphertext chunks that are the vendor's: each has been compared with the signed list.
-struct Chunks<'a> {
-    file: &'a FileEntry,
-    blob: Piece,
-    list: DigestList,
-    buffer: Buffer,
-    next: u64,
-}
-
-struct Chunk<'a> {
-    i: u64,
-    data: &'a mut [u8],
-    tag: Tag,
-}
-
-impl<'a> Chunks<'a> {
-    fn open(package: &Package, file: &'a FileEntry) -> Result<Self, SealedError> {
-        let index = file.index;
-        // The list has at most 48 bytes per MiB of a length that the vendor signed.
-        let cap = usize::try_from(file.list_len()).map_err(|_| SealedError::BlobList(index))?;
-        let list = package.stored.read(&list_name(index), cap)?;
-        let list = DigestList::open(index, list, file.chunks(), &file.list_digest)?;
-        let mut blob = package.stored.piece(&blob_name(index))?;
-        if blob.length() != file.blob_len {
-            return Err(SealedError::BlobLength(index));
-        }
-        let mut found = [0; HEADER_LEN];
-        read(&mut blob, &mut found, index)?;
-        if found != header(index) {
-            return Err(SealedError::BlobHeader(index));
-        }
-        let longest = usize::try_from(file.padded_len).unwrap_or(CHUNK_LEN).min(CHUNK_LEN);
-        Ok(Self { file, blob, list, buffer: Buffer::new(longest), next: 0 })
+fn hand_on(sink: &mut dyn FnMut(&[u8]) -> io::Result<()>, body: &[u8]) -> Result<(), SealedError> {
+    if body.is_empty() {
+        return Ok(());
     }
-
-    fn next(&mut self) -> Result<Option<Chunk<'_>>, SealedError> {
-        let (i, index) = (self.next, self.file.index);
-        if i == self.file.chunks() {
-            return Ok(None);
-        }
-        let data = &mut self.buffer.0[..self.file.chunk_len(i)];
-        read(&mut self.blob, data, index)?;
-        let last = i + 1 == self.file.chunks();
-        if last && self.blob.read(&mut [0]).map_err(|e| SealedError::BlobUnreadable(index, e.kind()))? != 0 {
-            return Err(SealedError::BlobLength(index));
-        }
-        let tag = self.list.compare(i, data)?;
-        self.next += 1;
-        Ok(Some(Chunk { i, data, tag }))
-    }
-}
-
-fn read(blob: &mut Piece, into: &mut [u8], index: u32) -> Result<(), SealedError> {
-    blob.read_exact(into).map_err(|e| match e.kind() {
-        ErrorKind::UnexpectedEof => SealedError::BlobLength(index),
-        other => SealedError::BlobUnreadable(index, other),
-    })
+    sink(body).map_err(|e| SealedError::UnsealSink(e.kind()))
 }

@@ -13,7 +13,11 @@ use rustix::fs::{Advice, fadvise};
 use serde::{Deserialize, Serialize};
 use vouchsafe_attestation::claims::model_id;
 
-use crate::{SealedError, manifest::allowed_name, piece::Piece};
+use crate::{
+    SealedError,
+    manifest::allowed_name,
+    piece::{self, Piece},
+};
 
 /// The first bytes, padded with zeros to [`MAGIC_FIELD`].
 pub(crate) const MAGIC: &[u8; 18] = b"vouchsafe/1 volume";
@@ -31,6 +35,8 @@ pub const MAX_VOLUME_FILES: usize = 4096;
 /// A volume whose index is consistent. What its files hold is not read yet.
 pub struct Volume {
     device: Arc<File>,
+    /// The same device past the page cache, opened together with it: behind the enclave's fence nothing can be opened any more.
+    direct: Option<Arc<File>>,
     models: RwLock<Models>,
 }
 
@@ -65,7 +71,8 @@ impl Volume {
     /// `VOLUME_*`.
     pub fn open(device: File) -> Result<Self, SealedError> {
         let models = read_models(&device)?;
-        Ok(Self { device: Arc::new(device), models: RwLock::new(models) })
+        let direct = piece::again(&device).map(Arc::new);
+        Ok(Self { device: Arc::new(device), direct, models: RwLock::new(models) })
     }
 
     /// Reads the index again. A package that is open already keeps the ranges of its own index. Blocks on the disk.
@@ -87,7 +94,7 @@ impl Volume {
 
     /// The bytes of an extent of this volume.
     pub(crate) fn piece(&self, extent: Extent) -> Piece {
-        Piece::of_range(self.device.clone(), extent.offset, extent.length)
+        Piece::of_range(self.device.clone(), self.direct.clone(), extent.offset, extent.length)
     }
 }
 

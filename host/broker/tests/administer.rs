@@ -31,7 +31,15 @@ fn seal_model(dir: &Path, to: &str, sequence: u64, uid: u8) -> Sealed {
     std::fs::write(dir.join("model.onnx"), b"not really a graph").unwrap();
     let inputs = vec![SealInput { name: "model.onnx".to_owned(), role: Role::Graph, path: dir.join("model.onnx") }];
     let usage_policy = vouchsafe_policies::usage::UsagePolicy::template("m", &[]).into_bytes();
-    let spec = SealSpec { model_id: "m".to_owned(), sequence, mode: Mode::Simulation, inputs, usage_policy, pad_to: 1 };
+    let spec = SealSpec {
+        model_id: "m".to_owned(),
+        sequence,
+        mode: Mode::Simulation,
+        inputs,
+        usage_policy,
+        provenance: Vec::new(),
+        pad_to: 1,
+    };
     let (key, uid) = (ModelKey::generate().unwrap(), [uid; 32]);
     let package = dir.join(format!("package-{sequence}-{}", uid[0]));
     let summary = seal(&spec, &key, uid, &[&vendor()], &package, &mut |_, _| {}).unwrap();

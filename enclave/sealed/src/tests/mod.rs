@@ -1,8 +1,14 @@
 //! Turns packages, whole and broken, into the codes that must fire.
 //! It exercises files on disk; the arithmetic of single modules is tested beside them.
 
+mod collision;
+mod corrupt;
+mod interrupt;
 mod mutate;
 mod open;
+mod parallel;
+mod pipe;
+mod provenance;
 mod seal;
 mod second;
 mod shelf;
@@ -12,3 +18,4 @@ mod vectors;
 mod volume;
 mod volume_index;
 mod volume_vectors;
+mod ways;

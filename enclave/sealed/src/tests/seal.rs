@@ -1,13 +1,21 @@
 //! Turns good and bad sealing jobs into packages and codes.
 //! Whether a disk really keeps what was synced is beyond a test of this kind.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    io::{self, ErrorKind, Read},
+    path::Path,
+    process::Command,
+};
 
 use rustix::fs::{CWD, FileType, Mode as FileMode, mknodat};
 use tempfile::TempDir;
 
 use super::support::{Fixture, load, signer};
-use crate::{Package, Role, SealSpec, SealedError, commitment, seal};
+use crate::{
+    MAX_FILES, MAX_MANIFEST, Package, Provenance, Role, SealInput, SealOptions, SealSpec, SealedError, Statement,
+    commitment, seal, seal_with,
+};
 
 const CHILD_TARGET: &str = "VOUCHSAFE_SEALED_TEST_TARGET";
 
@@ -89,6 +97,9 @@ fn bad_jobs_are_refused_and_leave_nothing() {
     assert_eq!(code(&|s, _| s.inputs[1].name = "../x".into()), ("SEAL_NAME", 1));
     assert_eq!(code(&|s, _| s.pad_to = 0), ("SEAL_PADDING", 1));
     assert_eq!(code(&|s, _| s.pad_to = u64::MAX), ("SEAL_PADDING", 1));
+    let statement = |n| Provenance { kind: Statement::DatasetStatement, sha256: [n; 32] };
+    assert_eq!(code(&|s, _| s.provenance = (0..17).map(statement).collect()), ("SEAL_PROVENANCE", 1));
+    assert_eq!(code(&|s, _| s.provenance = vec![statement(1); 2]), ("SEAL_PROVENANCE", 1));
     assert_eq!(code(&|s, _| s.usage_policy.clear()), ("SEAL_USAGE_POLICY", 1));
     assert_eq!(code(&|s, _| s.usage_policy = vec![b' '; 262_145]), ("SEAL_USAGE_POLICY", 1));
     assert_eq!(code(&|s, d| s.inputs[1].path = d.join("absent")), ("SEAL_INPUT_UNREADABLE", 9));
@@ -124,6 +135,28 @@ fn an_input_that_changes_while_it_is_read_is_refused() {
         assert_eq!(result, Err(SealedError::SealInputChanged(0)), "{new_len}");
         assert_eq!(names(dir.path()), ["inputs"]);
     }
+}
+
+#[test]
+fn an_input_that_is_written_anew_in_its_length_is_refused() {
+    let (dir, mut fixture) = (TempDir::new().unwrap(), Fixture::small());
+    fixture.inputs[0].2 = vec![1; 3 << 20];
+    let inputs = dir.path().join("inputs");
+    fs::create_dir(&inputs).unwrap();
+    let spec = fixture.spec(&inputs);
+    let path = spec.inputs[0].path.clone();
+    // Its times are long ago, so that any clock tells the difference.
+    let old = std::time::SystemTime::UNIX_EPOCH;
+    fs::File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
+    let mut change = |done, _| {
+        if done == 1 << 20 {
+            fs::write(&path, vec![2; 3 << 20]).unwrap();
+        }
+    };
+    let target = dir.path().join("package");
+    let result = seal(&spec, &fixture.model_key(), fixture.uid, &[&signer(0x33)], &target, &mut change);
+    assert_eq!(result, Err(SealedError::SealInputChanged(0)));
+    assert_eq!(names(dir.path()), ["inputs"]);
 }
 
 #[test]
@@ -165,4 +198,113 @@ fn a_target_that_appears_meanwhile_survives() {
     assert_eq!(result, Err(SealedError::SealTargetExists));
     assert_eq!(names(dir.path()), ["labels.txt", "model.onnx", "p"]);
     assert!(names(&target).is_empty());
+}
+
+#[test]
+fn before_the_name_everything_is_written_and_a_failure_there_leaves_nothing() {
+    let (dir, fixture) = (TempDir::new().unwrap(), Fixture::small());
+    let inputs = dir.path().join("inputs");
+    fs::create_dir(&inputs).unwrap();
+    let (spec, target) = (fixture.spec(&inputs), dir.path().join("p"));
+    let run = |answer: io::Result<()>| {
+        let mut heard = Vec::new();
+        let mut deaf = |_, _| {};
+        let mut options = SealOptions::new(&mut deaf);
+        options.before_name = Box::new(|summary| {
+            let folders = names(dir.path());
+            assert!(folders.len() == 2 && folders[0].starts_with(".vouchsafe-seal-"), "{folders:?}");
+            heard.push((summary.clone(), load(&dir.path().join(&folders[0]))));
+            answer
+        });
+        let result = seal_with(&spec, &fixture.model_key(), fixture.uid, &[&signer(0x33)], &target, options);
+        assert_eq!(heard.len(), 1, "once");
+        (result, heard.remove(0))
+    };
+    let (result, _) = run(Err(ErrorKind::StorageFull.into()));
+    assert_eq!(result, Err(SealedError::SealWrite(ErrorKind::StorageFull)));
+    assert_eq!(names(dir.path()), ["inputs"]);
+
+    let (result, (summary, files)) = run(Ok(()));
+    assert_eq!(result, Ok(summary.clone()));
+    assert_eq!(load(&target), files);
+    assert_eq!(Package::open(&target, &fixture.vendor_keys()).unwrap().manifest_digest(), summary.manifest_digest);
+}
+
+/// Where a thousand small files are not written to a disk one by one, if there is such a place.
+fn memory() -> TempDir {
+    TempDir::new_in("/dev/shm").or_else(|_| TempDir::new()).unwrap()
+}
+
+/// `count` inputs, one graph and labels with names of `width` bytes, all from one file.
+fn many(dir: &Path, count: usize, width: usize) -> SealSpec {
+    let mut spec = Fixture::of_graph(vec![7; 10], 1).spec(dir);
+    let path = spec.inputs[0].path.clone();
+    let label = |n| SealInput { name: format!("{n:0width$}"), role: Role::Labels, path: path.clone() };
+    spec.inputs.extend((1..count).map(label));
+    spec
+}
+
+/// What sealing gives, and whether any of it had begun.
+fn try_many(dir: &Path, spec: &SealSpec, stream: Option<Box<dyn Read>>) -> (Result<(), SealedError>, bool) {
+    let (fixture, mut begun) = (Fixture::small(), false);
+    let mut progress = |_, _| begun = true;
+    let mut options = SealOptions::new(&mut progress);
+    options.streams.extend(stream.map(|stream| (0, stream)));
+    let result =
+        seal_with(spec, &fixture.model_key(), fixture.uid, &[&signer(0x33)], &dir.join("p"), options).map(|_| ());
+    (result, begun)
+}
+
+/// Nobody may read from it.
+struct Untouched;
+
+impl Read for Untouched {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        panic!("the stream was read")
+    }
+}
+
+#[test]
+fn as_many_files_as_a_manifest_holds_are_sealed_and_one_more_is_told_before_the_first_byte() {
+    let dir = memory();
+    // The most that fit: told by trying, without a byte sealed for those that do not.
+    let fits = |count| {
+        let nowhere = dir.path().join("nowhere");
+        let (result, begun) = try_many(&nowhere, &many(dir.path(), count, 4), None);
+        assert!(!begun);
+        // What fits fails only because it has no place.
+        match result.unwrap_err() {
+            SealedError::SealInputs => false,
+            SealedError::SealWrite(ErrorKind::NotFound) => true,
+            other => panic!("{other}"),
+        }
+    };
+    let (mut most, mut over) = (1, MAX_FILES);
+    while most + 1 < over {
+        let half = usize::midpoint(most, over);
+        if fits(half) { most = half } else { over = half }
+    }
+    assert!((2000..4000).contains(&most), "{most} files");
+    assert_eq!(try_many(dir.path(), &many(dir.path(), most, 4), None).0, Ok(()));
+    let package = Package::open(&dir.path().join("p"), &Fixture::small().vendor_keys()).unwrap();
+    assert_eq!(package.manifest().files.len(), most + 1);
+    let envelope = fs::metadata(dir.path().join("p/manifest.dsse.json")).unwrap().len() as usize;
+    // An entry is at least 350 bytes, and a third more in base64.
+    assert!((MAX_MANIFEST - 600..=MAX_MANIFEST).contains(&envelope), "{envelope} bytes for {most} files");
+    println!("{most} files in a manifest of {envelope} bytes; one more is refused before the first byte");
+}
+
+#[test]
+fn more_files_than_the_format_has_and_names_too_long_for_a_manifest_are_told_before_the_first_byte() {
+    let dir = TempDir::new().unwrap();
+    for (count, width) in [(2400, 128), (MAX_FILES - 1, 4), (MAX_FILES, 4), (MAX_FILES + 1, 4)] {
+        let spec = many(dir.path(), count, width);
+        let refused = (Err(SealedError::SealInputs), false);
+        assert_eq!(try_many(dir.path(), &spec, None), refused, "{count} names of {width} bytes");
+        assert_eq!(try_many(dir.path(), &spec, Some(Box::new(Untouched))), refused, "{count}, one from a stream");
+        assert_eq!(names(dir.path()), ["model.onnx"]);
+    }
+    // Control: half of these names fit, and the stream is asked for.
+    let few = many(dir.path(), 20, 128);
+    assert_eq!(try_many(dir.path(), &few, Some(Box::new(io::empty()))), (Ok(()), true));
 }

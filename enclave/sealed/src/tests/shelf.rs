@@ -125,6 +125,17 @@ impl Stand {
         }
     }
 
+    /// Writes over a part of a file, which keeps its length all the while.
+    pub(super) fn patch(&self, name: &str, at: usize, bytes: &[u8]) {
+        match self {
+            Self::Directory(dir) => {
+                let file = File::options().write(true).open(dir.path().join(MODEL).join(name)).unwrap();
+                file.write_all_at(bytes, at as u64).unwrap();
+            }
+            Self::Volume(file, places) => file.write_all_at(bytes, place(places, name) + at as u64).unwrap(),
+        }
+    }
+
     /// Cuts a file; of a volume, everything that follows is cut as well.
     pub(super) fn cut(&self, name: &str, length: usize) {
         match self {

@@ -9,12 +9,12 @@ use serde_json::Value;
 use tempfile::TempDir;
 use vouchsafe_attestation::{Ed25519Public, Mode, dsse, lp::sha256};
 
-use super::shelf;
+use super::{shelf, ways};
 use crate::{
-    ModelKey, Package, Role, SealInput, SealSpec, SealedError,
+    ModelKey, Package, Provenance, Role, SealInput, SealOptions, SealSpec, SealedError,
     directory::{MANIFEST, blob_name, list_name},
     manifest::allowed_name,
-    seal::seal_with,
+    seal::seal_salted,
 };
 
 /// File name to contents.
@@ -28,6 +28,7 @@ pub(super) struct Fixture {
     pub(super) pad_to: u64,
     pub(super) seeds: Vec<u8>,
     pub(super) inputs: Vec<(&'static str, Role, Vec<u8>)>,
+    pub(super) provenance: Vec<Provenance>,
 }
 
 pub(super) const USAGE: &[u8] = br#"{"version":1,"model":"vector","expires":"never"}"#;
@@ -45,6 +46,7 @@ impl Fixture {
                 ("model.onnx", Role::Graph, b"not a real graph, only bytes to seal".to_vec()),
                 ("labels.txt", Role::Labels, b"benign\nmalignant\n".to_vec()),
             ],
+            provenance: Vec::new(),
         }
     }
 
@@ -76,12 +78,23 @@ impl Fixture {
             mode: Mode::Simulation,
             inputs: self.inputs.iter().map(input).collect(),
             usage_policy: USAGE.to_vec(),
+            provenance: self.provenance.clone(),
             pad_to: self.pad_to,
         }
     }
 
     /// Seals into `target` with salts that depend on `series` only.
     pub(super) fn seal_into(&self, target: &Path, series: u8) -> crate::SealedSummary {
+        self.seal_as(target, series, |_| {}).unwrap()
+    }
+
+    /// The same, in another way; the inputs' files stand in a directory of their own.
+    pub(super) fn seal_as(
+        &self,
+        target: &Path,
+        series: u8,
+        change: impl FnOnce(&mut SealOptions<'_>),
+    ) -> Result<crate::SealedSummary, SealedError> {
         let inputs = TempDir::new().unwrap();
         let signers: Vec<_> = self.seeds.iter().map(|s| signer(*s)).collect();
         let signers: Vec<_> = signers.iter().collect();
@@ -91,7 +104,10 @@ impl Fixture {
             Ok(sha256(&[series, n]))
         };
         let (spec, key) = (self.spec(inputs.path()), self.model_key());
-        seal_with(&spec, &key, self.uid, &signers, target, &mut |_, _| {}, &mut salts).unwrap()
+        let mut deaf = |_, _| {};
+        let mut options = SealOptions::new(&mut deaf);
+        change(&mut options);
+        seal_salted(&spec, &key, self.uid, &signers, target, options, &mut salts)
     }
 
     pub(super) fn files(&self) -> Files {
@@ -166,7 +182,9 @@ fn judge_both(
 /// What a package gives under a key.
 pub(super) fn judge_package(package: &Package, key: &ModelKey) -> Result<Vec<Vec<u8>>, SealedError> {
     // With and without a pass over the blobs first, the answer is the same.
-    let blobs = package.verify_blobs(&mut |_, _| {});
+    let blobs = ways::verify(package);
+    assert!(package.verify_blobs(&mut |_, _| {}) == blobs, "on this thread");
+    assert!(package.verify_blobs_on(ways::threads(3), &mut |_, _| {}) == blobs, "on three threads");
     let unsealed = unseal_all(package, key);
     match (&blobs, &unsealed) {
         (Ok(_), _) => {}
@@ -179,7 +197,7 @@ pub(super) fn judge_package(package: &Package, key: &ModelKey) -> Result<Vec<Vec
 fn unseal_all(package: &Package, key: &ModelKey) -> Result<Vec<Vec<u8>>, SealedError> {
     let mut out = Vec::new();
     for file in &package.manifest().files {
-        out.push(package.unseal_to_vec(key, file.index)?.to_vec());
+        out.push(ways::agree(package, key, file.index)?);
     }
     let digests = package.digests(key)?;
     out.pop();

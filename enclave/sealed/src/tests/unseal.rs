@@ -6,6 +6,7 @@ use std::io;
 use super::{
     shelf::Stand,
     support::{Files, Fixture, blob, list, pattern, resign_list},
+    ways::{in_sequence, ordered, threads, unseal},
 };
 use crate::{HEADER_LEN, ModelKey, SealedError};
 
@@ -151,12 +152,9 @@ fn a_sink_receives_authentic_chunks_only() {
 fn authentic_chunks_only(fixture: &Fixture, files: &Files, stand: &Stand) {
     let (package, key) = (stand.open(fixture).unwrap(), fixture.model_key());
     let run = || {
-        let mut got = Vec::new();
-        let result = package.unseal(&key, 0, &mut |data| {
-            got.extend_from_slice(data);
-            Ok(())
-        });
-        (result, got)
+        let given = ordered(&package, &key, 0, 1);
+        assert!(in_sequence(&package, &key, 0) == given);
+        given
     };
     let plain = &fixture.inputs[0].2;
     assert!(run() == (Ok(plain.len() as u64), plain.clone()));
@@ -187,7 +185,7 @@ fn a_failing_sink_ends_the_pass() {
     for stand in Stand::both(&fixture.files()) {
         let package = stand.open(&fixture).unwrap();
         let mut calls = 0;
-        let result = package.unseal(&fixture.model_key(), 0, &mut |_| {
+        let result = package.unseal_ordered(&fixture.model_key(), 0, threads(1), &mut |_| {
             calls += 1;
             if calls == 2 { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) }
         });
@@ -204,10 +202,10 @@ fn another_key_decrypts_nothing() {
         for bit in 0..256 {
             let mut key = fixture.key;
             key[bit / 8] ^= 1 << (bit % 8);
-            let result = package.unseal(&ModelKey::from_bytes(key), 0, &mut |_| panic!("released"));
+            let result = unseal(&package, &ModelKey::from_bytes(key), 0, &mut |_| panic!("released"));
             assert_eq!(result, Err(SealedError::KeyCommitment));
         }
-        let error = package.unseal(&fixture.model_key(), 3, &mut |_| Ok(())).unwrap_err();
+        let error = unseal(&package, &fixture.model_key(), 3, &mut |_| Ok(())).unwrap_err();
         assert_eq!((error.code(), error.exit()), ("BLOB_INDEX", 1));
     }
 }

@@ -17,15 +17,15 @@ use super::{
     },
 };
 use crate::{
-    HEADER_LEN, Manifest, ModelKey, Role,
+    HEADER_LEN, Manifest, ModelKey, Provenance, Role, Statement,
     chunk::ChunkKey,
     digest_list,
     directory::{MANIFEST, USAGE_POLICY},
     key::FileContext,
 };
 
-const ACCEPTED: usize = 4;
-const REFUSED: usize = 53;
+const ACCEPTED: usize = 5;
+const REFUSED: usize = 58;
 const MIB: usize = 1 << 20;
 
 fn root() -> PathBuf {
@@ -63,6 +63,9 @@ fn all() -> BTreeMap<&'static str, Vector> {
         roles.inputs.push((name, role, pattern(name.len() * 10)));
     }
     out.insert("accept-every-role", accepted(&roles));
+    let beside = |kind: Statement| sha256(format!("an example of {}\n", kind.as_str()).as_bytes());
+    let provenance = Statement::ALL.map(|kind| Provenance { kind, sha256: beside(kind) }).to_vec();
+    out.insert("accept-provenance", accepted(&Fixture { provenance, ..Fixture::small() }));
 
     let mut refuse = |name, code, change: &dyn Fn(&mut Vector)| {
         let mut vector = Vector { expected: Expected::Code(code), ..accepted(&Fixture::small()) };
@@ -133,6 +136,16 @@ fn manifests(refuse: &mut Refuse<'_>) {
     edit("manifest-threshold-zero", fields, "\"threshold\":1", "\"threshold\":0");
     edit("file-unknown-field", fields, "{\"index\":0", "{\"index\":0,\"key\":\"\"");
     edit("file-duplicate-field", fields, "{\"index\":0", "{\"index\":0,\"index\":0");
+    let none = "\"provenance\":[]";
+    let list = |entries: &[&str]| format!("\"provenance\":[{}]", entries.join(","));
+    let statement = |kind: &str, n: u8| format!("{{\"type\":\"{kind}\",\"sha256\":\"{}\"}}", hex::encode(sha256(&[n])));
+    let slsa: Vec<String> = (0..17).map(|n| statement("slsa-provenance", n)).collect();
+    let slsa: Vec<&str> = slsa.iter().map(String::as_str).collect();
+    edit("provenance-missing", fields, "\"provenance\":[],", "");
+    edit("provenance-unknown-type", fields, none, &list(&[&statement("model-card", 1)]));
+    edit("provenance-unknown-field", fields, none, &list(&[&slsa[1].replacen('}', ",\"path\":\"\"}", 1)]));
+    edit("provenance-twice", "MANIFEST_PROVENANCE", none, &list(&[slsa[1], slsa[2], slsa[1]]));
+    edit("provenance-too-many", "MANIFEST_PROVENANCE", none, &list(&slsa));
     edit("manifest-version", "MANIFEST_VERSION", "{\"version\":1", "{\"version\":2");
     edit("manifest-model-id", "MANIFEST_MODEL_ID", "\"model_id\":\"vector\"", "\"model_id\":\"../vector\"");
     edit("file-indices-out-of-order", "MANIFEST_FILES", "\"index\":1", "\"index\":2");
