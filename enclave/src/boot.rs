@@ -137,7 +137,7 @@ impl Booting {
     }
 
     /// Compares the configuration with the own report, and only then parses it; compares program and library with it, and only
-    /// then loads the library; fences the process, and only then reads the host's collateral file.
+    /// then loads the library; fences the process, and only then probes the library and reads the host's collateral file.
     ///
     /// # Errors
     /// `EVIDENCE_DEVICE`, `CONFIG_DIGEST_MISMATCH`, `CONFIG_*`, `MEASUREMENT_MISMATCH`, `ORT_*`, `AUTHORITY`, `COLLATERAL_FILE`.
@@ -171,6 +171,9 @@ impl Booting {
             pub_landlock = enforced,
             pub_landlock_demanded = config.landlock.as_str(),
         );
+        // Behind the fence, as the models will be loaded.
+        let runtime = runtime.probed();
+        public_event!("model-delivery", pub_delivery = runtime.delivery().as_str());
         let device = Arc::new(Served::new(device, words.tee));
         if let Some(file) = collateral {
             device.replace(file)?;

@@ -1,6 +1,7 @@
-//! Turns a model's plaintext into an ONNX Runtime session on its own thread, and tensors into tensors.
+//! Turns a model's plaintext, from a pipe or in memory, into an ONNX Runtime session on its own thread, and tensors into tensors.
 //! It does not contain ONNX Runtime: until the runner is a process of its own, a heap bug there is a bug here (SECURITY.md).
 
+use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
@@ -11,10 +12,10 @@ use ort::session::builder::SessionBuilder;
 use ort::session::{RunOptions, Session, SessionInputValue};
 use ort::value::{DynValue, Outlet, TensorElementType, ValueType};
 use tokio::sync::oneshot;
-use zeroize::Zeroize as _;
 
 use crate::error::EnclaveError;
 use crate::library::Library;
+use crate::probe::{self, Delivery};
 use crate::serve::tensor::{Data, Dtype, Tensor};
 
 /// The one supported version of the library.
@@ -24,7 +25,10 @@ const QUEUE: usize = 64;
 
 /// The loaded library. One per process.
 #[derive(Clone)]
-pub struct Runtime(Environment);
+pub struct Runtime {
+    environment: Environment,
+    delivery: Delivery,
+}
 
 /// An input or output of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,12 +50,30 @@ pub struct Ports {
     pub outputs: Vec<Port>,
 }
 
+/// Where a graph comes from.
+#[derive(Clone, Copy)]
+pub enum Graph<'a> {
+    /// The name of a pipe, which is opened and read once. Such a graph has no external data.
+    Pipe(&'a Path),
+    /// Memory, which is not needed any more once the engine is loaded.
+    Bytes(&'a [u8]),
+}
+
 /// A file of the model besides the graph, in memory; wiped when the engine ends.
 pub struct ExternalData {
     /// The name that the graph calls it by.
     pub name: String,
     /// Its plaintext.
     pub bytes: Arc<[u8]>,
+}
+
+impl Drop for ExternalData {
+    fn drop(&mut self) {
+        // Whoever was handed another handle, the session's options, is gone by now.
+        if let Some(bytes) = Arc::get_mut(&mut self.bytes) {
+            vouchsafe_system::wipe(bytes);
+        }
+    }
 }
 
 /// One model, ready to run. When the last handle is dropped, the thread ends and the session with it.
@@ -87,18 +109,37 @@ impl Runtime {
             .build()
             .map_err(|_| EnclaveError::OrtLoad)?;
         environment.set_log_level(LogLevel::Fatal);
-        Ok(Self(environment))
+        Ok(Self { environment, delivery: Delivery::Buffer })
+    }
+
+    /// Finds out whether this library, in this process as it is fenced now, reads models through a pipe. It does not until then.
+    #[must_use]
+    pub fn probed(mut self) -> Self {
+        self.delivery = probe::delivery(&self);
+        self
+    }
+
+    /// How it gets a graph that has no external data.
+    #[must_use]
+    pub const fn delivery(&self) -> Delivery {
+        self.delivery
+    }
+
+    /// The same library, whatever a probe would say.
+    #[cfg(test)]
+    pub(crate) fn delivering(&self, delivery: Delivery) -> Self {
+        Self { environment: self.environment.clone(), delivery }
     }
 }
 
 impl Engine {
-    /// Loads a graph. Blocks.
+    /// Loads a graph. Blocks. It reads no rule of ours: the pre-flight is its caller's, see [`crate::load`].
     ///
     /// # Errors
     /// `MODEL_UNSUPPORTED`, `SYSTEM`.
     pub fn load(
         runtime: &Runtime,
-        graph: &[u8],
+        graph: Graph<'_>,
         external: Vec<ExternalData>,
         threads: usize,
     ) -> Result<Self, EnclaveError> {
@@ -108,11 +149,14 @@ impl Engine {
                 .with_external_initializer_file_in_memory(&file.name, file.bytes.clone())
                 .map_err(|_| EnclaveError::ModelUnsupported("ONNX Runtime refuses the external data"))?;
         }
-        let session = builder.commit_from_memory(graph);
+        let session = match graph {
+            Graph::Pipe(name) => builder.commit_from_file(name),
+            Graph::Bytes(bytes) => builder.commit_from_memory(bytes),
+        };
         let session = session.map_err(|_| EnclaveError::ModelUnsupported("ONNX Runtime refuses the graph"))?;
         drop(builder);
         let ports = Ports { inputs: ports(session.inputs())?, outputs: ports(session.outputs())? };
-        let mut loaded = Loaded { session: Some(session), external };
+        let mut loaded = Loaded { session, _external: external };
         let run = move |inputs, outputs: &[String], options: &Stop| loaded.run(inputs, outputs, options);
         Self::start(ports, || RunOptions::new().map(Some), run)
     }
@@ -132,7 +176,7 @@ impl Engine {
                     let _ = job.reply.send(result);
                 }
             }
-            // The session ends on its own thread, whose small freed blocks are overwritten when it ends.
+            // The session ends on its own thread, and what it frees goes back to the kernel.
             drop(run);
             vouchsafe_system::return_freed_memory();
         };
@@ -198,7 +242,7 @@ impl Drop for StopOnDrop {
 }
 
 fn options(runtime: &Runtime, threads: usize) -> ort::Result<SessionBuilder> {
-    Ok(Session::builder(&runtime.0)?
+    Ok(Session::builder(&runtime.environment)?
         .with_log_level(LogLevel::Fatal)?
         .with_intra_threads(threads)?
         .with_inter_threads(1)?
@@ -206,37 +250,23 @@ fn options(runtime: &Runtime, threads: usize) -> ort::Result<SessionBuilder> {
         .with_inter_op_spinning(false)?)
 }
 
-/// A session and the files behind it.
+/// A session and the files behind it, dropped in this order: the session may read them as long as it lives.
 struct Loaded {
-    session: Option<Session>,
-    external: Vec<ExternalData>,
+    session: Session,
+    _external: Vec<ExternalData>,
 }
 
 impl Loaded {
     fn run(&mut self, inputs: Vec<Tensor>, wanted: &[String], stop: &Stop) -> Result<Vec<Tensor>, EnclaveError> {
         let failed = |_| EnclaveError::EngineFailed;
-        let (Some(session), Some(options)) = (&mut self.session, &**stop) else {
-            return Err(EnclaveError::EngineFailed);
-        };
+        let Some(options) = &**stop else { return Err(EnclaveError::EngineFailed) };
         let mut values: Vec<(String, SessionInputValue<'_>)> = Vec::with_capacity(inputs.len());
         for tensor in inputs {
             values.push((tensor.name, to_ort(tensor.shape, tensor.data).map_err(failed)?.into()));
         }
-        let outputs = session.run_with_options(values, options).map_err(failed)?;
+        let outputs = self.session.run_with_options(values, options).map_err(failed)?;
         let tensor = |name: &String| from_ort(name, outputs.get(name).ok_or(EnclaveError::EngineFailed)?);
         wanted.iter().map(tensor).collect()
-    }
-}
-
-impl Drop for Loaded {
-    fn drop(&mut self) {
-        // The session holds the other handles of the external files.
-        drop(self.session.take());
-        for file in &mut self.external {
-            if let Some(bytes) = Arc::get_mut(&mut file.bytes) {
-                bytes.zeroize();
-            }
-        }
     }
 }
 
@@ -284,12 +314,13 @@ fn ports(outlets: &[Outlet]) -> Result<Vec<Port>, EnclaveError> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::library::tests::sealed;
+    use std::sync::OnceLock;
 
     /// `field` of a protobuf message, as bytes.
-    fn bytes(field: u8, body: &[u8]) -> Vec<u8> {
+    pub(crate) fn bytes(field: u8, body: &[u8]) -> Vec<u8> {
         let mut out = vec![field << 3 | 2];
         let mut length = body.len();
         while length >= 128 {
@@ -301,7 +332,7 @@ mod tests {
         out
     }
 
-    fn number(field: u8, value: u8) -> Vec<u8> {
+    pub(crate) fn number(field: u8, value: u8) -> Vec<u8> {
         vec![field << 3, value]
     }
 
@@ -313,7 +344,7 @@ mod tests {
     }
 
     /// y = x + w, with w = [10, 20] in the graph, or in the file `w.bin`.
-    fn graph(external: bool) -> Vec<u8> {
+    pub(crate) fn graph(external: bool) -> Vec<u8> {
         let node = [bytes(1, b"x"), bytes(1, b"w"), bytes(2, b"y"), bytes(4, b"Add")].concat();
         let entry = |k: &str, v: &str| bytes(13, &[bytes(1, k.as_bytes()), bytes(2, v.as_bytes())].concat());
         let data = if external { [entry("location", "w.bin"), number(14, 1)].concat() } else { bytes(9, &weights()) };
@@ -324,27 +355,39 @@ mod tests {
         [number(1, 8), bytes(7, &graph), bytes(8, &number(2, 13))].concat()
     }
 
-    fn weights() -> Vec<u8> {
+    pub(crate) fn weights() -> Vec<u8> {
         [10_f32, 20.0].iter().flat_map(|x| x.to_le_bytes()).collect()
     }
 
-    fn x(rows: usize) -> Tensor {
+    pub(crate) fn x(rows: usize) -> Tensor {
         let data = (0..rows * 2).map(|n| n as f32).collect();
         Tensor { name: "x".into(), shape: vec![rows, 2], data: Data::F32(data) }
     }
 
-    // One test: a process has one ONNX Runtime environment.
+    /// ONNX Runtime, which a process has once: every test that runs a model shares it. Nothing where there is no library.
+    pub(crate) fn runtime(test: &str) -> Option<&'static Runtime> {
+        static RUNTIME: OnceLock<Option<Runtime>> = OnceLock::new();
+        let load = || {
+            let library =
+                std::env::var_os("VOUCHSAFE_BIN_DIR").map(|d| std::path::PathBuf::from(d).join("libonnxruntime.so"));
+            let library = library.filter(|l| l.exists())?;
+            let library = Library::read(sealed(&std::fs::read(library).unwrap())).ok().unwrap();
+            let runtime = Runtime::load(&library).ok().unwrap();
+            // Loaded by the name of its descriptor.
+            std::mem::forget(library);
+            Some(runtime)
+        };
+        let runtime = RUNTIME.get_or_init(load).as_ref();
+        if runtime.is_none() {
+            println!("NOT RUN: {test}: no libonnxruntime.so in VOUCHSAFE_BIN_DIR");
+        }
+        runtime
+    }
+
     #[tokio::test]
     async fn models_run_from_memory() {
-        let library =
-            std::env::var_os("VOUCHSAFE_BIN_DIR").map(|d| std::path::PathBuf::from(d).join("libonnxruntime.so"));
-        let Some(library) = library.filter(|l| l.exists()) else {
-            println!("NOT RUN: models_run_from_memory: no libonnxruntime.so in VOUCHSAFE_BIN_DIR");
-            return;
-        };
-        let library = Library::read(sealed(&std::fs::read(library).unwrap())).unwrap();
-        let runtime = Runtime::load(&library).unwrap();
-        let inside = Engine::load(&runtime, &graph(false), vec![], 1).unwrap();
+        let Some(runtime) = runtime("models_run_from_memory") else { return };
+        let inside = Engine::load(runtime, Graph::Bytes(&graph(false)), vec![], 1).unwrap();
         let port = |name: &str| Port { name: name.into(), dtype: Dtype::F32, shape: vec![-1, 2] };
         assert_eq!(*inside.ports(), Ports { inputs: vec![port("x")], outputs: vec![port("y")] });
         let expected =
@@ -353,7 +396,7 @@ mod tests {
         assert_eq!(inside.run(vec![x(0)], vec!["y".into()]).await.unwrap()[0].shape, [0, 2]);
 
         let file = ExternalData { name: "w.bin".into(), bytes: weights().into() };
-        let outside = Engine::load(&runtime, &graph(true), vec![file], 2).unwrap();
+        let outside = Engine::load(runtime, Graph::Bytes(&graph(true)), vec![file], 2).unwrap();
         assert_eq!(outside.run(vec![x(2)], vec!["y".into()]).await.unwrap(), expected);
         assert_eq!(outside.run(vec![], vec!["y".into()]).await, Err(EnclaveError::EngineFailed));
         assert_eq!(
@@ -363,7 +406,8 @@ mod tests {
         );
 
         for bad in [&b"no protobuf"[..], &graph(true), &graph(false)[..60], b""] {
-            assert_eq!(Engine::load(&runtime, bad, vec![], 1).err().unwrap().code(), "MODEL_UNSUPPORTED");
+            let error = Engine::load(runtime, Graph::Bytes(bad), vec![], 1).err().unwrap();
+            assert_eq!(error.code(), "MODEL_UNSUPPORTED");
         }
     }
 }

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use vouchsafe_policies::usage::{UsageError, UsageRefusal};
+use vouchsafe_preflight::Refused;
 use vouchsafe_release::ReleaseError;
 use vouchsafe_sealed::SealedError;
 
@@ -322,6 +323,13 @@ impl From<InitError> for EnclaveError {
 impl From<UsageRefusal> for EnclaveError {
     fn from(refusal: UsageRefusal) -> Self {
         Self::Forbidden(refusal)
+    }
+}
+
+impl From<Refused> for EnclaveError {
+    /// The place is left out: the host reads this, and a model's structure is the vendor's, who finds it with `vouchsafe model scan`.
+    fn from(refused: Refused) -> Self {
+        Self::foreign(refused.code(), refused.exit(), refused.advice(), &refused.reason())
     }
 }
 

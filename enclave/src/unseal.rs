@@ -8,12 +8,13 @@ use vouchsafe_attestation::claims::{ModelClaim, Release};
 use vouchsafe_attestation::{Ed25519Public, Mode};
 use vouchsafe_policies::usage::{Inputs, UsagePolicy};
 use vouchsafe_release::KeyGrant;
-use vouchsafe_sealed::{Package, Role, Shelf};
+use vouchsafe_sealed::{Package, Shelf};
 
 use crate::config::ModelConfig;
-use crate::engine::{Engine, ExternalData, Ports, Runtime};
+use crate::engine::{Ports, Runtime};
 use crate::error::EnclaveError;
 use crate::lease::GuestClock;
+use crate::load::load;
 use crate::model::Model;
 use crate::release_client::{Granted, ReleaseClient};
 
@@ -67,7 +68,7 @@ impl Unsealer {
     /// Gets the key of an opened package and unseals it into a running model.
     ///
     /// # Errors
-    /// Those of the key release, `GRANT_MISMATCH`, `KEY_COMMITMENT`, `USAGE_EXPIRED`, `BLOB_*`, `MODEL_UNSUPPORTED`, `USAGE_POLICY_MODEL`.
+    /// Those of the key release, `GRANT_MISMATCH`, `KEY_COMMITMENT`, `USAGE_EXPIRED`, `BLOB_*`, `MODEL_*`, `USAGE_POLICY_MODEL`.
     pub async fn unseal(self: &Arc<Self>, signed: SignedModel) -> Result<Model, EnclaveError> {
         let claim = signed.claim();
         let Granted { grant, lease } = self.client.grant(&claim.id, claim.sequence).await?;
@@ -76,9 +77,9 @@ impl Unsealer {
         signed.usage.enforce_time(self.clock.now())?;
         let this = self.clone();
         let (reply, opened) = oneshot::channel();
-        // A thread that ends with the work: what it freed is overwritten by then, small blocks as well.
+        // A thread that ends with the work, and its stack with it.
         let open = move || {
-            let engine = load(&signed.package, &grant, &this.runtime).and_then(|engine| {
+            let engine = load(&signed.package, grant.key(), &this.runtime).and_then(|engine| {
                 usage_fits(&signed.usage, engine.ports())?;
                 Ok((engine, signed.usage))
             });
@@ -127,18 +128,6 @@ pub fn compare(grant: &KeyGrant, claim: &ModelClaim) -> Result<(), EnclaveError>
         Some((field, _)) => Err(EnclaveError::GrantMismatch(field)),
         None => Ok(()),
     }
-}
-
-/// Decrypts into wiped memory and hands it to ONNX Runtime. The key, the graph and their copies here end with this call.
-fn load(package: &Package, grant: &KeyGrant, runtime: &Runtime) -> Result<Engine, EnclaveError> {
-    let mut external = Vec::new();
-    for file in package.manifest().files.iter().filter(|f| f.role == Role::ExternalData) {
-        let bytes = package.unseal_to_vec(grant.key(), file.index)?;
-        external.push(ExternalData { name: file.name.clone(), bytes: Arc::from(&*bytes) });
-    }
-    let graph = package.unseal_to_vec(grant.key(), package.manifest().graph()?.index)?;
-    let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(2));
-    Engine::load(runtime, &graph, external, threads)
 }
 
 /// Every input that the policy rules exists in the model with that datatype, so that no rule is empty.

@@ -166,6 +166,17 @@ impl Call {
         target_of(&self.result)
     }
 
+    /// What every descriptor in its arguments and its result refers to.
+    #[must_use]
+    pub fn descriptors(&self) -> Vec<String> {
+        let starts = |text: &str| {
+            let digit = |at: usize| at > 0 && text.as_bytes()[at - 1].is_ascii_digit();
+            let numbered = text.match_indices('<').filter(|(at, _)| digit(*at));
+            numbered.filter_map(|(at, _)| target_of(&format!("0{}", &text[at..]))).collect::<Vec<_>>()
+        };
+        [starts(&self.args), starts(&self.result)].concat()
+    }
+
     /// The kind of a target, without what differs from run to run: `TCP`, `UNIX-STREAM`, `pipe`, or the path.
     #[must_use]
     pub fn place(target: &str) -> String {
@@ -247,6 +258,7 @@ mod tests {
             "2 <... read resumed>\"\\x41\\x42\", 2) = 2\n",
             "1 openat(AT_FDCWD<\\x2f>, \"\\x67\", O_RDONLY) = 5<\\x2f\\x67>(deleted)\n",
             "2 recvfrom(4<UNIX-STREAM:[7->8]>,  <unfinished ...>\n",
+            "1 pipe2([3<\\x70\\x3a\\x5b\\x31\\x5d>, 4<pipe:[2]>], O_CLOEXEC) = 0\n",
         ));
         let call = |n: usize| &trace.calls[n];
         assert_eq!(call(0).argv(), [b"/a".to_vec(), b"b".to_vec()]);
@@ -258,6 +270,8 @@ mod tests {
         assert_eq!((call(3).target().unwrap().as_str(), call(3).data()[0].bytes.as_slice()), ("/f", &b"AB"[..]));
         assert_eq!((call(4).target().unwrap().as_str(), call(4).made().unwrap().as_str()), ("/", "/g"));
         assert_eq!(call(5).returned(), None);
+        assert_eq!(call(6).descriptors(), ["p:[1]", "pipe:[2]"]);
+        assert_eq!(call(4).descriptors(), ["/g"]);
         assert_eq!((trace.program(1), trace.program(2)), ("a", "a"));
     }
 }

@@ -34,6 +34,8 @@ const ALLOWED: &[(&str, &str, &str)] = &[
     ("write DIR/world/broker/.state.init-*/.wrap.key.new", "wrapping key", "the same file while it is made"),
     ("* DIR/world/breast-cancer.onnx", "weights", "the vendor's own model, before it is sealed"),
     ("* DIR/world/heldout.json", "input row", "the customer's own data"),
+    ("write vouchsafe-enclave to itself", "weights", "on their way to ONNX Runtime, in a pipe of the enclave alone"),
+    ("read vouchsafe-enclave to itself", "weights", "the same, taken out of the pipe by the same process"),
     ("* DIR/world/customer/receipt.json.request", "input row", "the customer's own copy of what it sent, 0600"),
 ];
 
@@ -263,4 +265,22 @@ fn control_ways_around_the_scan_are_seen_as_such() {
     for wanted in ["copy_file_range", "cut: write", "elsewhere", "mmap", "io_uring_setup", "another machine"] {
         assert!(all.contains(wanted), "not seen: {wanted}");
     }
+}
+
+#[test]
+fn control_a_pipe_that_another_program_ever_names_is_not_the_enclaves_own() {
+    let trace = Trace::parse(concat!(
+        "1 execve(\"\\x2f\\x65\", [\"\\x76\\x6f\\x75\\x63\\x68\\x73\\x61\\x66\\x65\\x2d\\x65\\x6e\\x63\\x6c\\x61\\x76\\x65\"], []) = 0\n",
+        "2 execve(\"\\x2f\\x6f\", [\"\\x6f\\x74\\x68\\x65\\x72\"], []) = 0\n",
+        "1 pipe2([3<pipe:[1]>, 4<pipe:[1]>], O_CLOEXEC) = 0\n",
+        "1 pipe2( <unfinished ...>\n",
+        "2 pipe2([3<pipe:[3]>, 4<pipe:[3]>], O_CLOEXEC) = 0\n",
+        "1 <... pipe2 resumed>[5<pipe:[2]>, 6<pipe:[2]>], O_CLOEXEC) = 0\n",
+        "1 write(4<pipe:[1]>, \"\\x41\", 1) = 1\n",
+        "1 write(6<pipe:[2]>, \"\\x41\", 1) = 1\n",
+        "1 read(7<pipe:[3]>, \"\\x41\", 1) = 1\n",
+        "2 read(9<pipe:[2]>, \"\\x41\", 1) = 1\n",
+    ));
+    let run = Observed { dir: "/nowhere".into(), trace, sampled: BTreeSet::new(), exit: 0, seen: Vec::new() };
+    assert_eq!(run.own_pipes(), BTreeSet::from(["pipe:[1]".to_owned()]));
 }

@@ -34,7 +34,7 @@ fn every_help_shows_an_example_that_begins_with_its_own_command() {
         todo.extend(names.map(|name| [&command[..], &[name.to_owned()]].concat()));
         leaves += u32::from(todo.len() == before);
     }
-    assert_eq!(leaves, 37, "commands that do something; the transcripts show the help of each");
+    assert_eq!(leaves, 39, "commands that do something; the transcripts show the help of each");
 }
 
 /// Bad arguments are told on standard error, never by a panic, and with a status of the table in `--help`.
@@ -42,7 +42,7 @@ fn every_help_shows_an_example_that_begins_with_its_own_command() {
 fn no_command_panics_over_words_that_it_does_not_expect() {
     let words =
         ["", "-", "--", "\u{1b}[31m", "ed25519:", "=", "a=b=c", "99999999999999999999", "/dev/null", "/", "\u{202e}"];
-    let commands: [&[&str]; 26] = [
+    let commands: [&[&str]; 29] = [
         &["verify", "127.0.0.1:1", "--policy"],
         &["verify", "--policy", "cmd/fixtures/policy.toml"],
         &["infer", "127.0.0.1:1", "--policy", "cmd/fixtures/policy.toml", "--input", "cmd/fixtures/enclave", "--model"],
@@ -52,6 +52,16 @@ fn no_command_panics_over_words_that_it_does_not_expect() {
         &["policy", "show"],
         &["package", "show", "--vendor-key", "cmd/fixtures/vendor.pub"],
         &["package", "verify", "vectors/sealed/accept-small/package", "--vendor-key"],
+        &[
+            "package",
+            "verify",
+            "vectors/sealed/accept-small/package",
+            "--vendor-key",
+            "cmd/fixtures/vendor.pub",
+            "--provenance",
+        ],
+        &["package", "diff", "vectors/sealed/accept-small/package", "--vendor-key", "cmd/fixtures/vendor.pub"],
+        &["model", "scan"],
         &["broker", "leases"],
         &["broker", "serve"],
         &["broker", "ledger", "show", "no-such-folder"],

@@ -1,21 +1,83 @@
-//! Turns the C library's allocator into one that does not keep what was freed: overwritten, and given back to the kernel.
-//! It does not reach registers, stacks, or the few small blocks that a living thread keeps for itself: they are overwritten when it ends.
+//! Turns the C library's allocator into one that does not keep what was freed: small blocks are overwritten, large ones go back to the kernel.
+//! It does not reach registers, stacks, or memory that a program gives up without freeing it.
+//!
+//! The allocator's own setting for this (`M_PERTURB`) fills every new block as well, which takes a model's loading a quarter more time, and
+//! leaves the few blocks that a thread keeps for itself as they are. So the program brings `free` and `realloc` of its own, in front of the
+//! C library's: whoever links this crate has them, C++ libraries that are loaded later among them.
 
-use std::ffi::c_int;
+use std::ffi::{c_int, c_void};
 
-/// Freed blocks are filled with this byte, new ones with its complement.
-const FILL: c_int = 0xA5;
 /// Blocks from this size on have pages of their own, which go back to the kernel when freed. Written down, the size no longer grows.
-const OWN_PAGES: c_int = 128 * 1024;
+const OWN_PAGES: usize = 128 * 1024;
 
-/// From now on freed memory is overwritten. Call it before there is a secret. Says whether the allocator agreed.
+#[allow(unsafe_code)]
+unsafe extern "C" {
+    // The C library's own, for those who come before it (glibc, "Replacing malloc").
+    fn __libc_malloc(len: usize) -> *mut c_void;
+    fn __libc_free(block: *mut c_void);
+    fn __libc_realloc(block: *mut c_void, len: usize) -> *mut c_void;
+}
+
+/// Overwrites a block and gives it back. What has pages of its own is not overwritten: the kernel does that before anybody gets them.
+///
+/// # Safety
+/// As for free(3): `block` is null or a block of this allocator that nobody uses any more.
+#[allow(unsafe_code)]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn free(block: *mut c_void) {
+    // SAFETY: the caller gives up the block, all usable bytes of which are writable; null has none and may be freed. The call after the
+    // writes is opaque, so that they are not left out.
+    unsafe {
+        let len = libc::malloc_usable_size(block);
+        if len < OWN_PAGES {
+            block.cast::<u8>().write_bytes(0, if block.is_null() { 0 } else { len });
+        }
+        __libc_free(block);
+    }
+}
+
+/// Changes a block's length. A block that moves leaves nothing behind.
+///
+/// # Safety
+/// As for realloc(3): `block` is null or a block of this allocator, and nobody uses it any more unless null is returned.
+#[allow(unsafe_code)]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn realloc(block: *mut c_void, len: usize) -> *mut c_void {
+    // SAFETY: every branch hands the caller's own promises on. The copy is between two different blocks, within the usable bytes of both.
+    unsafe {
+        let here = libc::malloc_usable_size(block);
+        if block.is_null() || here >= OWN_PAGES {
+            // The kernel moves pages; what is copied out of them goes back to it.
+            return __libc_realloc(block, len);
+        }
+        if len == 0 {
+            free(block);
+            return std::ptr::null_mut();
+        }
+        if len <= here && len >= here / 2 {
+            return block;
+        }
+        let there = __libc_malloc(len);
+        if !there.is_null() {
+            there.cast::<u8>().copy_from_nonoverlapping(block.cast(), here.min(len));
+            free(block);
+        }
+        there
+    }
+}
+
+/// Fixes from what size on blocks have pages of their own, and says whether freed memory is overwritten in the whole process, loaded
+/// libraries included. Call it before there is a secret.
 #[must_use]
 #[allow(unsafe_code)]
 pub fn wipe_freed_memory() -> bool {
     // SAFETY: mallopt takes two integers, touches the allocator's own settings under its own lock, and refuses what it does not know.
-    let (fills, own_pages) =
-        unsafe { (libc::mallopt(libc::M_PERTURB, FILL), libc::mallopt(libc::M_MMAP_THRESHOLD, OWN_PAGES)) };
-    fills == 1 && own_pages == 1
+    let own_pages = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, OWN_PAGES as c_int) };
+    let ours = [(c"free", free as *const c_void), (c"realloc", realloc as *const c_void)];
+    // SAFETY: both names end with zero; a lookup changes nothing.
+    let found =
+        ours.iter().all(|(name, own)| unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) } == own.cast_mut());
+    own_pages == 1 && found
 }
 
 /// Gives whole pages of freed memory back to the kernel now.
@@ -24,5 +86,101 @@ pub fn return_freed_memory() {
     // SAFETY: malloc_trim takes an integer and only gives back memory that nobody owns, under the allocator's own locks.
     unsafe {
         libc::malloc_trim(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(
+        clippy::unwrap_used,
+        unsafe_code,
+        reason = "a failed step is a failed test; blocks are freed as C frees them"
+    )]
+
+    use std::fs::File;
+    use std::os::unix::fs::FileExt as _;
+
+    use super::*;
+
+    /// The allocator keeps its own words at the beginning of what is free.
+    const KEPT: usize = 64;
+
+    /// A block full of a byte that nothing else here is full of.
+    fn block(len: usize) -> *mut u8 {
+        // SAFETY: the block is as long as what is written.
+        unsafe {
+            let block = libc::malloc(len).cast::<u8>();
+            assert!(!block.is_null());
+            block.write_bytes(0x5E, len);
+            block
+        }
+    }
+
+    /// Reads memory past the rules for pointers. It has a page of its own to read into, lest it takes the very block that was freed.
+    struct Eye {
+        memory: File,
+        bytes: Vec<u8>,
+    }
+
+    impl Eye {
+        fn new() -> Self {
+            Self { memory: File::open("/proc/self/mem").unwrap(), bytes: vec![0; 8 * OWN_PAGES] }
+        }
+
+        /// How many bytes of a place still are that byte. Pages that are gone hold nothing.
+        fn left(&mut self, address: usize, len: usize) -> usize {
+            let bytes = &mut self.bytes[..len];
+            let read = self.memory.read_at(bytes, address as u64).unwrap_or(0);
+            bytes[..read].iter().filter(|byte| **byte == 0x5E).count()
+        }
+    }
+
+    #[test]
+    fn the_program_frees_through_the_functions_here() {
+        assert!(wipe_freed_memory());
+    }
+
+    #[test]
+    fn freed_blocks_hold_nothing() {
+        assert!(wipe_freed_memory());
+        let mut eye = Eye::new();
+        for len in [200, 1000, 5000, 100_000, OWN_PAGES, 3 * OWN_PAGES] {
+            let block = block(len);
+            let address = block.addr();
+            assert_eq!(eye.left(address, len), len, "control");
+            // SAFETY: it is this test's own block.
+            unsafe { libc::free(block.cast()) };
+            assert!(eye.left(address, len) <= KEPT, "{len}");
+        }
+        let block = block(5000);
+        // SAFETY: as above; control: the C library's own does not overwrite.
+        unsafe { __libc_free(block.cast()) };
+        assert!(eye.left(block.addr(), 5000) > 4000, "control");
+    }
+
+    #[test]
+    fn a_block_that_grows_or_shrinks_keeps_its_bytes_and_leaves_none() {
+        assert!(wipe_freed_memory());
+        let mut eye = Eye::new();
+        for (from, to) in [(200, 5000), (5000, 100), (5000, 200_000), (300_000, 500), (300_000, 900_000), (1000, 900)] {
+            let old = block(from);
+            let address = old.addr();
+            // SAFETY: it is this test's own block, of which only the new address is used afterwards.
+            unsafe {
+                let new = libc::realloc(old.cast(), to).cast::<u8>();
+                assert!(std::slice::from_raw_parts(new, from.min(to)).iter().all(|byte| *byte == 0x5E), "{from} {to}");
+                if new.addr() != address {
+                    assert!(eye.left(address, from) <= KEPT, "{from} {to}");
+                }
+                libc::free(new.cast());
+                assert!(eye.left(new.addr(), to) <= KEPT, "{from} {to}");
+            }
+        }
+        // SAFETY: null is a block of no length.
+        unsafe {
+            let new = libc::realloc(std::ptr::null_mut(), 100);
+            assert!(!new.is_null() && libc::realloc(new, 0).is_null());
+            libc::free(std::ptr::null_mut());
+        }
     }
 }

@@ -8,13 +8,14 @@ use cargo_metadata::{DependencyKind, Metadata, Package, PackageId};
 use crate::tree::{member, metadata, none};
 
 /// An arrow points to what is used. Anything else is a defect.
-const MAY_USE: [(&str, &[&str]); 15] = [
+const MAY_USE: [(&str, &[&str]); 16] = [
     ("vouchsafe-attestation", &[]),
     ("vouchsafe-measurement", &["attestation"]),
     ("vouchsafe-policies", &["attestation"]),
     ("vouchsafe-sealed", &["attestation"]),
     ("vouchsafe-release", &["attestation", "policies", "sealed"]),
-    ("vouchsafe-enclave", &["attestation", "release", "policies", "sealed", "system"]),
+    ("vouchsafe-enclave", &["attestation", "release", "policies", "sealed", "preflight", "system"]),
+    ("vouchsafe-preflight", &[]),
     ("vouchsafe-system", &[]),
     ("vouchsafe-image", &[]),
     ("vouchsafe-launcher", &["attestation", "measurement"]),
@@ -22,7 +23,18 @@ const MAY_USE: [(&str, &[&str]); 15] = [
     ("vouchsafe-customer", &["attestation", "policies"]),
     (
         "vouchsafe",
-        &["attestation", "measurement", "release", "policies", "sealed", "image", "launcher", "broker", "customer"],
+        &[
+            "attestation",
+            "measurement",
+            "release",
+            "policies",
+            "sealed",
+            "preflight",
+            "image",
+            "launcher",
+            "broker",
+            "customer",
+        ],
     ),
     ("vouchsafe-simulator", &["attestation", "measurement"]),
     ("vouchsafe-tests", &[]),
@@ -90,6 +102,17 @@ fn the_launcher_links_no_key_code() {
     assert!(!launcher.contains("vouchsafe-image"), "it reads an image's manifest itself and builds none");
     let broker = links(&metadata, member(&metadata, "vouchsafe-broker"));
     assert!(broker.contains("vouchsafe-release"), "control: the broker does link it");
+}
+
+#[test]
+fn the_preflight_links_nothing() {
+    let metadata = metadata();
+    let linked = links(&metadata, member(&metadata, "vouchsafe-preflight"));
+    assert_eq!(
+        linked,
+        BTreeSet::from(["vouchsafe-preflight"]),
+        "what judges a hostile model is the standard library's only"
+    );
 }
 
 #[test]

@@ -31,6 +31,9 @@ pub struct Observed {
     pub seen: Seen,
 }
 
+/// The place of what goes through a pipe that both begins and ends in the enclave.
+pub const OWN_PIPE: &str = "vouchsafe-enclave to itself";
+
 /// Calls that put bytes somewhere.
 const WRITES: [&str; 8] = ["write", "writev", "pwrite64", "pwritev", "pwritev2", "sendto", "sendmsg", "sendmmsg"];
 /// Calls that take bytes from somewhere.
@@ -126,6 +129,7 @@ impl Observed {
         let mut seen = Vec::new();
         // What one call begins another may end, so what goes to one target is looked at as one.
         let mut streams = BTreeMap::<(&str, String), Vec<u8>>::new();
+        let own = self.own_pipes();
         for call in &self.trace.calls {
             let target = call.target().unwrap_or_default();
             if call.name == "execve" {
@@ -142,9 +146,26 @@ impl Observed {
                 seen.extend(call.texts().into_iter().map(|t| (place.clone(), t.bytes)));
             }
         }
-        let place = |(way, target): (&str, String)| format!("{way} {}", self.place(&target));
+        let place = |(way, target): (&str, String)| {
+            if own.contains(&target) { format!("{way} {OWN_PIPE}") } else { format!("{way} {}", self.place(&target)) }
+        };
         seen.extend(streams.into_iter().map(|(stream, bytes)| (place(stream), bytes)));
         seen
+    }
+
+    /// Pipes that the enclave made and that no other program's call ever named: ONNX Runtime, a part of it, reads the model there.
+    /// That the enclave is one process is [`super::enclave::conduct`]'s to say.
+    pub fn own_pipes(&self) -> BTreeSet<String> {
+        let enclave = |call: &Call| self.trace.program(call.thread) == "vouchsafe-enclave";
+        let named = |call: &Call| call.descriptors().into_iter().filter(|target| target.starts_with("pipe:["));
+        let (mine, others): (Vec<_>, Vec<_>) = self.trace.calls.iter().partition(|call| enclave(call));
+        let mine = mine.into_iter().filter(|call| call.name.starts_with("pipe") && call.returned() == Some(0));
+        let mut made: BTreeSet<String> = mine.flat_map(named).collect();
+        for call in others {
+            let theirs: BTreeSet<String> = named(call).collect();
+            made.retain(|pipe| !theirs.contains(pipe));
+        }
+        made
     }
 
     fn files(&self, dir: &Path, seen: &mut Seen) {
