@@ -1,35 +1,26 @@
-//! Turns the verifier, ring, `sev` and `dcap-qvl` into one table of times, from one run of one release build.
+//! Turns the verifier, ring, `sev` and `dcap-qvl` into one table of times, from one run of one release build; `sealed` has its own.
 //! It is no test: nothing depends on how fast the machine is that prints it.
 
 use std::io::Read;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use crate::bench_sealed;
 use crate::error::ChoreError;
 use crate::workspace::{Workspace, ended_well};
 
 const PACKAGE: &str = "vouchsafe-attestation";
 const BENCH: &str = "verify";
 
-/// `cargo xtask bench [--strict]`: the status is the table's own, 10 when something to compare with is missing.
+/// `cargo xtask bench [--strict]`, or `bench sealed …`: the status is the table's own, 10 when something to compare with is missing.
 pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<u8, ChoreError> {
+    if let Some(("sealed", rest)) = args.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        return bench_sealed::run(workspace, rest);
+    }
     if let Some(other) = args.iter().find(|arg| *arg != "--strict") {
         return Err(ChoreError::Usage(format!("`bench` has no argument `{other}`")));
     }
-    let mut build = workspace.cargo();
-    build
-        .args(["bench", "--locked", "--no-run", "--message-format", "json-render-diagnostics"])
-        .args(["--package", PACKAGE, "--bench", BENCH])
-        .stdout(Stdio::piped());
-    let mut child = build.spawn().map_err(|source| ChoreError::Start { program: "cargo", source })?;
-    let mut messages = String::new();
-    if let Some(mut stdout) = child.stdout.take() {
-        stdout.read_to_string(&mut messages).map_err(ChoreError::file("the output of cargo"))?;
-    }
-    let status = child.wait().map_err(|source| ChoreError::Start { program: "cargo", source })?;
-    if !ended_well(status)? {
-        return Err(ChoreError::Build);
-    }
-    let program = executable(&messages).ok_or(ChoreError::Build)?;
+    let program = built(workspace, &["bench", "--no-run", "--package", PACKAGE, "--bench", BENCH])?;
     let vectors = workspace.root().join("../shared/vectors");
     let mut table = Command::new(program);
     table.current_dir(workspace.root()).args(args);
@@ -39,6 +30,27 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<u8, ChoreErr
     let status = table.status().map_err(|source| ChoreError::Start { program: "the benchmark", source })?;
     ended_well(status)?;
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(10))
+}
+
+/// The release build of an example.
+pub(crate) fn example(workspace: &Workspace, package: &str, name: &str) -> Result<PathBuf, ChoreError> {
+    built(workspace, &["build", "--release", "--package", package, "--example", name])
+}
+
+/// Runs cargo, which makes one program; returns its path.
+fn built(workspace: &Workspace, args: &[&str]) -> Result<PathBuf, ChoreError> {
+    let mut build = workspace.cargo();
+    build.args(args).args(["--locked", "--message-format", "json-render-diagnostics"]).stdout(Stdio::piped());
+    let mut child = build.spawn().map_err(|source| ChoreError::Start { program: "cargo", source })?;
+    let mut messages = String::new();
+    if let Some(mut stdout) = child.stdout.take() {
+        stdout.read_to_string(&mut messages).map_err(ChoreError::file("the output of cargo"))?;
+    }
+    let status = child.wait().map_err(|source| ChoreError::Start { program: "cargo", source })?;
+    if !ended_well(status)? {
+        return Err(ChoreError::Build);
+    }
+    executable(&messages).map(PathBuf::from).ok_or(ChoreError::Build)
 }
 
 /// The program that cargo names in its messages, one JSON object per line.

@@ -50,6 +50,12 @@ pub(crate) enum ChoreError {
     ProveBaseline,
     /// A fuzz target ended with a crash, a hang or too much memory.
     FuzzFound { targets: Vec<String> },
+    /// A benchmark lacks something to compare with.
+    BenchIncomplete { missing: Vec<&'static str>, ratios: usize },
+    /// A program that is measured, or that makes what is measured, ended with an error or printed no numbers.
+    BenchProgram(&'static str),
+    /// The story with a large model did not end as it should.
+    LargeModel,
     /// The verifier's source has no numbered steps where `prove` looks for them.
     NoSteps,
     /// The user pressed Ctrl-C while a child was running.
@@ -81,6 +87,9 @@ impl ChoreError {
             Self::StepUnguarded { .. } => "STEP_UNGUARDED",
             Self::ProveBaseline => "PROVE_BASELINE",
             Self::FuzzFound { .. } => "FUZZ_FOUND",
+            Self::BenchIncomplete { .. } => "BENCH_INCOMPLETE",
+            Self::BenchProgram(_) => "BENCH_PROGRAM",
+            Self::LargeModel => "LARGE_MODEL",
             Self::NoSteps => "PROVE_NO_STEPS",
             Self::Interrupted => "INTERRUPTED",
         }
@@ -109,6 +118,9 @@ impl ChoreError {
             | Self::StepUnguarded { .. }
             | Self::ProveBaseline
             | Self::FuzzFound { .. }
+            | Self::BenchIncomplete { .. }
+            | Self::BenchProgram(_)
+            | Self::LargeModel
             | Self::NoSteps => 10,
             Self::Interrupted => 130,
         }
@@ -148,6 +160,13 @@ impl ChoreError {
             Self::FuzzFound { .. } => {
                 "`cargo xtask fuzz --target NAME` goes on; make the found input a committed case once it is mended"
             }
+            Self::BenchIncomplete { .. } => {
+                "install what is missing (Debian: apt-get install age gpg openssl; rage and Python's packages need a network)"
+            }
+            Self::BenchProgram(_) => {
+                "its own message stands above; is there memory and disk for it? --mib makes it smaller"
+            }
+            Self::LargeModel => "the story's own message stands above; it needs 16 GiB of disk and 8 GiB of memory",
             Self::NoSteps => {
                 "each step of the verifier starts with a comment `// N. Name: why`; CONTRIBUTING.md says how"
             }
@@ -199,6 +218,12 @@ impl fmt::Display for ChoreError {
             Self::FuzzFound { targets } => {
                 write!(f, "an input was found that a decoder does not survive: {}", targets.join(", "))
             }
+            Self::BenchIncomplete { missing, ratios } => {
+                let names = missing.join(", ");
+                write!(f, "the table is not whole: {} peers are missing ({names}), and {ratios} ratios", missing.len())
+            }
+            Self::BenchProgram(name) => write!(f, "{name} failed or printed no numbers"),
+            Self::LargeModel => f.write_str("the model of 3 GiB was not sealed, opened and served under the limit"),
             Self::NoSteps => f.write_str("no numbered step was found in the verifier's source"),
             Self::Interrupted => f.write_str("stopped by Ctrl-C"),
         }

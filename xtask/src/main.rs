@@ -2,11 +2,17 @@
 //! It establishes nothing about security: no verdict of Vouchsafe depends on this program.
 
 mod bench;
+mod bench_load;
+mod bench_models;
+mod bench_peers;
+mod bench_sealed;
+mod bench_table;
 mod build;
 mod container;
 mod error;
 mod fuzz;
 mod image;
+mod large;
 mod measured;
 mod mutants;
 mod onnxruntime;
@@ -45,15 +51,25 @@ Commands:
                      --measured   first of all: the image of `image`, not one with the release build's enclave
   container        build image and programs so that they do not show where, then the container image's root folder with a list of
                    all that is in it: target/container/root; the Dockerfile runs this
-  prove [ARGS…]    take each rule of the verifier out in turn, and a test must then fail; then --image, fuzz, bench
+  prove [ARGS…]    take each rule of the verifier out in turn, and a test must then fail; then --image, fuzz, a million
+                   mutations of a sealed package, --large and both benches
                      --steps      only the rules of the numbered steps, and nothing else
                      --cap N      at most N rules, spread over all of them
                      --list       only print them
                      --image      only `image --twice`: the image depends on nothing but the sources and the lock
+                     --large      only this: a model of 3 GiB with external data is sealed, opened and served under a limit of
+                                  8 GiB of memory (a control group, else `prlimit --as`); 16 GiB of disk, a few minutes
   fuzz [ARGS…]     feed the decoders with cargo-fuzz (installs it), 60 s each
                      --seconds N, --target NAME, --sanitizer none|address
   bench            this verifier beside ring's primitives, `sev` and `dcap-qvl`: one table
                      --strict     exit status 10 when a target is missed
+  bench sealed     sealing and opening 1 GiB beside age, rage, gpg, openssl and Python, each step alone, and models loaded from
+                   packages: seconds, memory, ratios; installs age (apt, as root) and rage (cargo); about half an hour
+                     --mib N      size of the file (1024), --rounds N (7)
+                     --load-mib A,B   sizes of the models that are loaded (96,976)
+                     --only PART  steps, whole or load
+                     --dir DIR    where the files go; default: /dev/shm if 12 times the size fits there, else target/bench
+                     --strict     exit status 10 when a target is missed, not only when a peer is missing
   vectors [TEE]    write tests/vectors/evidence anew
   coverage         write COVERAGE.md anew: every step and code with its vectors
 

@@ -11,6 +11,7 @@ use crate::bench;
 use crate::error::ChoreError;
 use crate::fuzz;
 use crate::image;
+use crate::large;
 use crate::mutants::{self, Mutant, Rules};
 use crate::twice;
 use crate::workspace::{Workspace, ended_well, make_dir};
@@ -29,20 +30,49 @@ enum Answer {
     Unguarded,
 }
 
-/// `cargo xtask prove [--list] [--steps] [--cap N]`, or `--image` alone for two builds of the image; without arguments these two builds, the
-/// fuzz targets and the benchmarks follow.
+/// `cargo xtask prove [--list] [--steps] [--cap N]`, or `--image` alone for two builds of the image, or `--large` alone for a model of
+/// 3 GiB; without arguments these two builds, the fuzz targets, the large model, a million mutations of a sealed
+/// package and the benchmarks follow.
 pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<u8, ChoreError> {
     if args == ["--image"] {
         return twice::run(workspace, image::MEASURED);
+    }
+    if args == ["--large"] {
+        return large::run(workspace);
     }
     let arguments = Arguments::parse(args)?;
     if args.is_empty() {
         rules(workspace, &arguments)?;
         twice::run(workspace, image::MEASURED)?;
         fuzz::run(workspace, &[])?;
-        return bench::run(workspace, &["--strict".to_owned()]);
+        mutations(workspace)?;
+        large::run(workspace)?;
+        let strict = "--strict".to_owned();
+        let sealed = bench::run(workspace, &["sealed".to_owned(), strict.clone()])?;
+        return Ok(sealed.max(bench::run(workspace, &[strict])?));
     }
     rules(workspace, &arguments)
+}
+
+/// A million random mutations of a sealed package; every run of the tests has some.
+fn mutations(workspace: &Workspace) -> Result<(), ChoreError> {
+    let mut command = workspace.cargo();
+    let status = command
+        .args([
+            "test",
+            "--locked",
+            "--release",
+            "--package",
+            "vouchsafe-sealed",
+            "--lib",
+            "mutate",
+            "--",
+            "--nocapture",
+        ])
+        .env("VOUCHSAFE_MUTATIONS", "1000000")
+        .status()
+        .map_err(|source| ChoreError::Start { program: "cargo", source })?;
+    if ended_well(status)? { Ok(()) } else { Err(ChoreError::TestsFailed) }
 }
 
 fn rules(workspace: &Workspace, arguments: &Arguments) -> Result<u8, ChoreError> {

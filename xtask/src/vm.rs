@@ -70,7 +70,8 @@ fn major(text: &str) -> Option<u32> {
     text.strip_prefix("QEMU emulator version ")?.split('.').next()?.parse().ok()
 }
 
-fn present(program: &str) -> bool {
+/// Whether a program of this name is in PATH.
+pub(crate) fn present(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
 }
@@ -86,7 +87,8 @@ fn debian(release: &str) -> Option<String> {
     (field("ID")? == "debian" && plain).then_some(codename)
 }
 
-fn apt(args: &[&str]) -> Result<(), ChoreError> {
+/// `apt-get ARGS…`, quietly.
+pub(crate) fn apt(args: &[&str]) -> Result<(), ChoreError> {
     let status = Command::new("apt-get")
         .args(args)
         .env("DEBIAN_FRONTEND", "noninteractive")

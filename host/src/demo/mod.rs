@@ -36,6 +36,9 @@ pub struct Args {
     /// A request for it: Open Inference Protocol v2 JSON, `{"inputs":[…]}`.
     #[arg(long, requires = "model")]
     input: Option<PathBuf>,
+    /// Another file of it, ROLE=PATH as in `vouchsafe seal`; may be repeated.
+    #[arg(long, requires = "model")]
+    file: Vec<String>,
     /// Keep every artefact in this folder, which must not exist or be empty.
     #[arg(long)]
     keep: Option<PathBuf>,
@@ -68,7 +71,10 @@ pub fn run(args: Args, json: bool) -> Outcome {
 fn play(dir: &Path, args: Args, json: bool) -> Outcome {
     let (own, tee) = (args.model.zip(args.input), args.tee);
     let model = match &own {
-        Some((file, input)) => Model { id: "your-model".to_owned(), file: absolute(file)?, input: absolute(input)? },
+        Some((file, input)) => {
+            let files = args.file.iter().map(|word| other_file(word)).collect::<Result<_, _>>()?;
+            Model { id: "your-model".to_owned(), file: absolute(file)?, files, input: absolute(input)? }
+        }
         None => bundled(dir)?,
     };
     let image = match (&*args.backend, &args.image) {
@@ -185,12 +191,19 @@ fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     path.canonicalize().map_err(|e| Failure::file(path, "found", &e))
 }
 
+/// ROLE=PATH with a path that holds wherever a command runs.
+fn other_file(word: &str) -> Result<String, Failure> {
+    let parts = word.split_once('=');
+    let (role, path) = parts.ok_or_else(|| Failure::usage("--file is not ROLE=PATH", "see vouchsafe seal --help"))?;
+    Ok(format!("{role}={}", absolute(Path::new(path))?.display()))
+}
+
 /// The model that comes with the program, and rows for it.
 pub fn bundled(dir: &Path) -> Result<Model, Failure> {
     let (file, input) = (dir.join("breast-cancer.onnx"), dir.join("heldout.json"));
     files::write_new(&file, MODEL, 0o644)?;
     files::write_new(&input, INPUT, 0o644)?;
-    Ok(Model { id: "breast-cancer".to_owned(), file, input })
+    Ok(Model { id: "breast-cancer".to_owned(), file, files: Vec::new(), input })
 }
 
 fn labels() -> Result<(Vec<String>, Vec<String>), Failure> {

@@ -81,7 +81,7 @@ pub fn seal(world: &World, sequence: u32) -> Result<(), Failure> {
     let (package, wrapped) =
         (world.at(&format!("vendor/v{sequence}")), world.at(&format!("vendor/v{sequence}.key.json")));
     let (key, to) = (world.at("vendor/manifest.key"), world.at("vendor/broker.pub"));
-    world.call(&[
+    let mut args = vec![
         "seal",
         &model,
         "--id",
@@ -97,7 +97,9 @@ pub fn seal(world: &World, sequence: u32) -> Result<(), Failure> {
         "--wrapped",
         &wrapped,
         "--rehearsal",
-    ])?;
+    ];
+    args.extend(world.model.files.iter().flat_map(|file| ["--file", file]));
+    world.call(&args)?;
     let dir = world.at("broker/state");
     world.call(&["broker", "import", &dir, "--package", &package, "--key", &wrapped]).map(drop)
 }

@@ -40,6 +40,8 @@ pub struct World {
 pub struct Model {
     pub id: String,
     pub file: PathBuf,
+    /// Its other files, ROLE=PATH.
+    pub files: Vec<String>,
     pub input: PathBuf,
 }
 
