@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use serde_json::json;
 use vouchsafe_image::{
-    Change, Difference, Image, ImageError, Lock, Manifest, Origin, build, diff, extract, fetch, inspect, is_taken,
-    resolve,
+    Change, Image, ImageError, Lock, Manifest, Origin, build, diff, extract, fetch, inspect, is_taken, resolve,
 };
 
 use crate::{
+    differences,
     failure::{Failure, Outcome},
     files, launch,
 };
@@ -168,25 +168,12 @@ fn unpack(image: &Path, out: &Path, json: bool) -> Outcome {
 
 fn compare(first: &Path, second: &Path, json: bool) -> Outcome {
     let found = diff(&read(first)?, &read(second)?);
-    if !json {
-        for Difference { kind, name, first, second } in &found {
-            let word = |value: &Option<String>| value.clone().unwrap_or_else(|| "not there".to_owned());
-            println!("{kind} {name}\n  first   {}\n  second  {}", word(first), word(second));
-        }
-    }
-    if found.is_empty() {
-        if json {
-            println!("{}", json!({ "accepted": true, "equal": true, "differences": [] }));
-        } else {
-            println!("the two images are the same, byte for byte");
-        }
-        return Ok(());
-    }
-    let parts = found.iter().filter(|difference| difference.kind == "part").count();
-    let fact = format!("the two images differ in {} of 3 booted files and {} records in all", parts, found.len());
-    let mut failure = Failure::new("IMAGE_DIFFERS", 10, fact, "build both from the same sources, lock and toolchain");
-    failure.more = Box::new(json!({ "equal": false, "differences": found }));
-    Err(failure)
+    let differs = || {
+        let parts = found.iter().filter(|difference| difference.kind == "part").count();
+        let fact = format!("the two images differ in {} of 3 booted files and {} records in all", parts, found.len());
+        Failure::new("IMAGE_DIFFERS", 10, fact, "build both from the same sources, lock and toolchain")
+    };
+    differences::tell(&found, "the two images are the same, byte for byte", differs, json)
 }
 
 fn lock(args: &LockArgs, json: bool) -> Outcome {

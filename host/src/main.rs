@@ -7,6 +7,7 @@ mod clock;
 mod collateral;
 mod config;
 mod demo;
+mod differences;
 mod doctor;
 mod evidence;
 mod failure;

@@ -60,11 +60,14 @@ pub fn run(args: &Args, json: bool) -> Outcome {
 /// Reads a model as a stream; the pre-flight's verdict, or a failure to read the file.
 pub fn walk(model: &Path, external: Vec<ExternalFile>) -> Result<Result<Report, Refused>, Failure> {
     // A pipe without a writer is told, not waited for.
-    if !fs::metadata(model).map_err(|e| Failure::file(model, "opened", &e))?.is_file() {
+    let meta = fs::metadata(model).map_err(|e| Failure::file(model, "opened", &e))?;
+    if !meta.is_file() {
         return Err(Failure::new("FILE", 9, format!("{} is not a regular file", model.display()), "name another file"));
     }
     let mut file = File::open(model).map_err(|e| Failure::file(model, "opened", &e))?;
-    let mut walker = Walker::new(Limits::default(), external);
+    // As in the enclave, which knows the length too: no field may promise more than the file has.
+    let limits = Limits { model_bytes: meta.len(), ..Limits::default() };
+    let mut walker = Walker::new(limits, external);
     let mut piece = vec![0; PIECE];
     loop {
         let read = file.read(&mut piece).map_err(|e| Failure::file(model, "read", &e))?;

@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 use vouchsafe_policies::usage::UsagePolicy;
 use vouchsafe_sealed::Package;
 
-use self::diff::Difference;
 use crate::{
+    differences,
     failure::{Failure, Outcome},
     files,
     seal::bar,
@@ -167,27 +167,12 @@ fn print(package: &Package, all: bool, json: bool) {
 
 fn compare(first: &Package, second: &Package, json: bool) -> Outcome {
     let found = diff::differences(first, second);
-    if !json {
-        for Difference { kind, name, first, second } in &found {
-            let word = |value: &Option<String>| value.clone().unwrap_or_else(|| "not there".to_owned());
-            println!("{kind} {name}\n  first   {}\n  second  {}", word(first), word(second));
-        }
-    }
-    if found.is_empty() {
-        if json {
-            println!("{}", json!({ "accepted": true, "equal": true, "differences": [] }));
-        } else {
-            println!(
-                "the two packages have the same manifest, byte for byte, the same usage policy and the same signers"
-            );
-        }
-        return Ok(());
-    }
-    let fact = format!("the two packages differ in {} things", found.len());
-    let advice = "two versions always do; one that was only copied does not";
-    let mut failure = Failure::new("PACKAGE_DIFFERS", 10, fact, advice);
-    failure.more = Box::new(json!({ "equal": false, "differences": found }));
-    Err(failure)
+    let equal = "the two packages have the same manifest, byte for byte, the same usage policy and the same signers";
+    let differs = || {
+        let fact = format!("the two packages differ in {} things", found.len());
+        Failure::new("PACKAGE_DIFFERS", 10, fact, "two versions always do; one that was only copied does not")
+    };
+    differences::tell(&found, equal, differs, json)
 }
 
 /// The vendor's rules of use, a line each; `--json` prints them whole.

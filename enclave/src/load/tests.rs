@@ -256,12 +256,17 @@ fn a_package_that_turns_bad_in_its_last_chunk_is_told_by_its_own_code() {
 #[test]
 fn external_data_that_turn_bad_are_told_by_their_own_code() {
     let Some(runtime) = runtime("external_data_that_turn_bad_are_told_by_their_own_code") else { return };
-    let sample = Sample::of(&graph(true), &[("w.bin", &weights()[..])]);
+    let sample = Sample::of(&graph(true), &[("w.bin", &weights()[..]), ("unused.bin", &[7; 5000][..])]);
     assert_eq!(sample.code(runtime), "accepted", "control");
-    let blob = sample.path("0001.blob");
-    let mut bytes = fs::read(&blob).unwrap();
-    *bytes.last_mut().unwrap() ^= 1;
-    fs::write(&blob, &bytes).unwrap();
+    let damage = |blob| {
+        let blob = sample.path(blob);
+        let mut bytes = fs::read(&blob).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(&blob, &bytes).unwrap();
+    };
+    damage("0002.blob");
+    assert_eq!(sample.code(runtime), "accepted", "what no tensor refers to is not unsealed");
+    damage("0001.blob");
     assert_eq!(sample.code(runtime), "BLOB_CHUNK");
 }
 

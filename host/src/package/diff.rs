@@ -3,24 +3,12 @@
 
 use std::collections::BTreeSet;
 
-use serde::Serialize;
 use serde_json::Value;
 use vouchsafe_sealed::{FileEntry, Package};
 
-/// One thing that differs.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-pub struct Difference {
-    /// `manifest`, `field`, `provenance`, `file`, `usage-policy` or `signer`.
-    pub kind: &'static str,
-    /// Of what.
-    pub name: String,
-    /// What the first package has, if it has it.
-    pub first: Option<String>,
-    /// What the second has.
-    pub second: Option<String>,
-}
+use crate::differences::Difference;
 
-/// Everything that differs, in the order of the manifest. An empty list means: the same manifest, byte for byte, the same usage
+/// Everything that differs, in the order of the manifest: `manifest`, `field`, `provenance`, `file`, `usage-policy`, `signer`. An empty list means: the same manifest, byte for byte, the same usage
 /// policy and the same signers.
 pub fn differences(first: &Package, second: &Package) -> Vec<Difference> {
     let mut found = Found(Vec::new());
