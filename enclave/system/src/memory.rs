@@ -99,6 +99,7 @@ mod tests {
 
     use std::fs::File;
     use std::os::unix::fs::FileExt as _;
+    use std::sync::{Mutex, MutexGuard, PoisonError};
 
     use super::*;
 
@@ -116,15 +117,22 @@ mod tests {
         }
     }
 
-    /// Reads memory past the rules for pointers. It has a page of its own to read into, lest it takes the very block that was freed.
+    /// Reads memory past the rules for pointers. It has a page of its own to read into, lest it takes the very block that was freed. There
+    /// is one at a time: pages that one test gave up may come back filled for another.
     struct Eye {
         memory: File,
         bytes: Vec<u8>,
+        _alone: MutexGuard<'static, ()>,
     }
 
     impl Eye {
         fn new() -> Self {
-            Self { memory: File::open("/proc/self/mem").unwrap(), bytes: vec![0; 8 * OWN_PAGES] }
+            static ALONE: Mutex<()> = Mutex::new(());
+            Self {
+                memory: File::open("/proc/self/mem").unwrap(),
+                bytes: vec![0; 8 * OWN_PAGES],
+                _alone: ALONE.lock().unwrap_or_else(PoisonError::into_inner),
+            }
         }
 
         /// How many bytes of a place still are that byte. Pages that are gone hold nothing.
