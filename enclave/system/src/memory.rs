@@ -1,4 +1,4 @@
-//! Turns the C library's allocator into one that does not keep what was freed: small blocks are overwritten, large ones go back to the kernel.
+//! Turns the C library's allocator into one that does not keep what was freed: it is overwritten, or its pages go back to the kernel.
 //! It does not reach registers, stacks, or memory that a program gives up without freeing it.
 //!
 //! The allocator's own setting for this (`M_PERTURB`) fills every new block as well, which takes a model's loading a quarter more time, and
@@ -7,8 +7,11 @@
 
 use std::ffi::{c_int, c_void};
 
-/// Blocks from this size on have pages of their own, which go back to the kernel when freed. Written down, the size no longer grows.
+/// Blocks from this size on get pages of their own, which go back to the kernel when freed, unless a heap has so much free. Written down,
+/// the size no longer grows.
 const OWN_PAGES: usize = 128 * 1024;
+/// In the word before a block, which has its length: it has pages of its own (glibc 2.36, malloc/malloc.c, IS_MMAPPED).
+const IS_MAPPED: usize = 2;
 
 #[allow(unsafe_code)]
 unsafe extern "C" {
@@ -16,6 +19,16 @@ unsafe extern "C" {
     fn __libc_malloc(len: usize) -> *mut c_void;
     fn __libc_free(block: *mut c_void);
     fn __libc_realloc(block: *mut c_void, len: usize) -> *mut c_void;
+}
+
+/// Whether a block has pages of its own. Its length does not tell: what is free in a heap is used first.
+///
+/// # Safety
+/// `block` is a block of this allocator, and not null.
+#[allow(unsafe_code)]
+unsafe fn is_mapped(block: *mut c_void) -> bool {
+    // SAFETY: before every block of this allocator stands the word with its length, aligned like the block.
+    unsafe { block.cast::<usize>().sub(1).read() & IS_MAPPED != 0 }
 }
 
 /// Overwrites a block and gives it back. What has pages of its own is not overwritten: the kernel does that before anybody gets them.
@@ -28,9 +41,8 @@ pub unsafe extern "C" fn free(block: *mut c_void) {
     // SAFETY: the caller gives up the block, all usable bytes of which are writable; null has none and may be freed. The call after the
     // writes is opaque, so that they are not left out.
     unsafe {
-        let len = libc::malloc_usable_size(block);
-        if len < OWN_PAGES {
-            block.cast::<u8>().write_bytes(0, if block.is_null() { 0 } else { len });
+        if !block.is_null() && !is_mapped(block) {
+            block.cast::<u8>().write_bytes(0, libc::malloc_usable_size(block));
         }
         __libc_free(block);
     }
@@ -45,8 +57,7 @@ pub unsafe extern "C" fn free(block: *mut c_void) {
 pub unsafe extern "C" fn realloc(block: *mut c_void, len: usize) -> *mut c_void {
     // SAFETY: every branch hands the caller's own promises on. The copy is between two different blocks, within the usable bytes of both.
     unsafe {
-        let here = libc::malloc_usable_size(block);
-        if block.is_null() || here >= OWN_PAGES {
+        if block.is_null() || is_mapped(block) {
             // The kernel moves pages; what is copied out of them goes back to it.
             return __libc_realloc(block, len);
         }
@@ -54,6 +65,7 @@ pub unsafe extern "C" fn realloc(block: *mut c_void, len: usize) -> *mut c_void 
             free(block);
             return std::ptr::null_mut();
         }
+        let here = libc::malloc_usable_size(block);
         if len <= here && len >= here / 2 {
             return block;
         }
@@ -105,6 +117,17 @@ mod tests {
 
     /// The allocator keeps its own words at the beginning of what is free.
     const KEPT: usize = 64;
+
+    /// Leaves much free in this thread's heap, with a block behind it, so that it stays there. That block is to be freed.
+    fn make_room() -> *mut u8 {
+        let blocks = [(); 8].map(|()| block(OWN_PAGES - 4096));
+        let behind = block(5000);
+        for block in blocks {
+            // SAFETY: it is this function's own block.
+            unsafe { libc::free(block.cast()) };
+        }
+        behind
+    }
 
     /// A block full of a byte that nothing else here is full of.
     fn block(len: usize) -> *mut u8 {
@@ -160,6 +183,17 @@ mod tests {
             unsafe { libc::free(block.cast()) };
             assert!(eye.left(address, len) <= KEPT, "{len}");
         }
+        for len in [OWN_PAGES, 3 * OWN_PAGES, 5 * OWN_PAGES] {
+            let behind = make_room();
+            let block = block(len);
+            // SAFETY: as above; it was used last.
+            unsafe {
+                assert!(!is_mapped(block.cast()), "control: {len}, where others were");
+                libc::free(block.cast());
+                libc::free(behind.cast());
+            }
+            assert!(eye.left(block.addr(), len) <= KEPT, "{len}, from the heap");
+        }
         let block = block(5000);
         // SAFETY: as above; control: the C library's own does not overwrite.
         unsafe { __libc_free(block.cast()) };
@@ -171,6 +205,7 @@ mod tests {
         assert!(wipe_freed_memory());
         let mut eye = Eye::new();
         for (from, to) in [(200, 5000), (5000, 100), (5000, 200_000), (300_000, 500), (300_000, 900_000), (1000, 900)] {
+            let behind = make_room();
             let old = block(from);
             let address = old.addr();
             // SAFETY: it is this test's own block, of which only the new address is used afterwards.
@@ -181,6 +216,7 @@ mod tests {
                     assert!(eye.left(address, from) <= KEPT, "{from} {to}");
                 }
                 libc::free(new.cast());
+                libc::free(behind.cast());
                 assert!(eye.left(new.addr(), to) <= KEPT, "{from} {to}");
             }
         }
