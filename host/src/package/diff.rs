@@ -8,8 +8,8 @@ use vouchsafe_sealed::{FileEntry, Package};
 
 use crate::differences::Difference;
 
-/// Everything that differs, in the order of the manifest: `manifest`, `field`, `provenance`, `file`, `usage-policy`, `signer`. An empty list means: the same manifest, byte for byte, the same usage
-/// policy and the same signers.
+/// Everything that differs, in the order of the manifest: `manifest`, `field`, `provenance`, `file`, `usage-policy`, `signer`. An empty
+/// list means: the same manifest, byte for byte, the same usage policy and the same signers.
 pub fn differences(first: &Package, second: &Package) -> Vec<Difference> {
     let mut found = Found(Vec::new());
     found.compare("manifest", "digest", hex::encode(first.manifest_digest()), hex::encode(second.manifest_digest()));
