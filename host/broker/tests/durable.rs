@@ -9,6 +9,7 @@ use std::{
     io::{BufRead as _, BufReader, Write as _},
     path::Path,
     process::{Command, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use support::{Client, make, start};
@@ -21,6 +22,12 @@ use vouchsafe_broker::{
 
 /// Names the work of a child process; unset in the test itself.
 const CHILD: &str = "VOUCHSAFE_TEST_CHILD";
+
+/// One test at a time: a child that another test forks has this one's ledger, and its lock, until it executes its program.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn child(test: &str, dir: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
@@ -39,6 +46,7 @@ fn every_line_that_was_acknowledged_survives_kill_9() {
             writeln!(out, "appended {}", entry.line.n).unwrap();
         }
     }
+    let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ledger.jsonl");
     drop(Ledger::create(&path, &key).unwrap());
@@ -70,6 +78,7 @@ fn on_a_full_disk_there_is_no_reply_without_a_line() {
         println!("FULL DISK DONE");
         return;
     }
+    let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
     let script = r#"mount -t tmpfs -o size=64k,mode=700 tmpfs "$0" && exec "$@""#;
     let exe = std::env::current_exe().unwrap();
@@ -141,6 +150,7 @@ fn the_line_is_synced_before_the_reply_is_written() {
         let _ = std::io::stdin().read_line(&mut String::new());
         return;
     }
+    let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
     let trace = dir.path().join("trace");
     let traced = Command::new("strace")
