@@ -2,6 +2,7 @@
 //! Pure: no I/O, no clock, no async, no features. It does not say whether the evidence is *wanted*: that is the policy's word.
 
 pub mod anchors;
+pub mod caller;
 pub mod claims;
 pub mod collateral;
 pub mod dsse;

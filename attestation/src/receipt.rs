@@ -138,7 +138,21 @@ pub fn verify_statement(
     Ok(statement)
 }
 
-/// Salted digest of a request body; `header_len` is the JSON part's length of a binary request, 0 for plain JSON.
+/// What stands for the length of the JSON part where a request has none at all (the raw form, whose header says 0): the same bytes as
+/// JSON mean something else.
+pub const RAW_FORM: u64 = u64::MAX;
+
+/// What of `Inference-Header-Content-Length` goes into digests and signatures: 0 without the header, [`RAW_FORM`] for a 0.
+#[must_use]
+pub const fn framed_len(header: Option<u64>) -> u64 {
+    match header {
+        None => 0,
+        Some(0) => RAW_FORM,
+        Some(length) => length,
+    }
+}
+
+/// Salted digest of a request body; `header_len` is [`framed_len`] of its header.
 /// Salted since patient data can be guessed; the salt is kept apart from the receipt.
 #[must_use]
 pub fn request_digest(salt: &[u8; 32], body: &[u8], header_len: u64) -> [u8; 32] {

@@ -1,9 +1,9 @@
 //! Turns the facts of one request into a go or a refusal, under the vendor's rules.
-//! It does not look at tensors itself: the server reads types, shapes and finiteness and says what it found.
+//! It does not look at tensors itself: the server reads types, shapes, finiteness and ranges and says what it found.
 
 use vouchsafe_attestation::UnixTime;
 
-use super::{Expires, Inputs, UsagePolicy, UsageRefusal};
+use super::{Expires, InputRule, Inputs, UsagePolicy, UsageRefusal};
 
 /// What the server found in one input of a request.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +16,8 @@ pub struct InputFacts<'a> {
     pub shape: &'a [i64],
     /// Whether every element is finite.
     pub finite: bool,
+    /// Its least and its greatest element. Nothing where there is no element, where one is a NaN, and for BOOL and BYTES.
+    pub range: Option<(f64, f64)>,
 }
 
 impl UsagePolicy {
@@ -42,7 +44,7 @@ impl UsagePolicy {
     /// One input.
     ///
     /// # Errors
-    /// `INPUT_UNKNOWN`, `INPUT_DTYPE`, `INPUT_SHAPE`, `BATCH_TOO_LARGE`, `INPUT_NOT_FINITE`.
+    /// `INPUT_UNKNOWN`, `INPUT_DTYPE`, `INPUT_SHAPE`, `BATCH_TOO_LARGE`, `INPUT_NOT_FINITE`, `INPUT_RANGE`.
     pub fn enforce_input(&self, input: &InputFacts<'_>) -> Result<(), UsageRefusal> {
         let finite = match &self.inputs {
             Inputs::Any | Inputs::Finite => {
@@ -65,10 +67,22 @@ impl UsagePolicy {
                 if rule.shape.first() == Some(&-1) {
                     self.batch(input.shape)?;
                 }
-                rule.finite
+                if rule.finite && !input.finite {
+                    return Err(UsageRefusal::InputNotFinite);
+                }
+                return rule.enforce_range(input);
             }
         };
         if finite && !input.finite { Err(UsageRefusal::InputNotFinite) } else { Ok(()) }
+    }
+
+    /// Whether a request needs the least and greatest element of this input: reading them costs a pass over its data.
+    #[must_use]
+    pub fn wants_range(&self, name: &str) -> bool {
+        match &self.inputs {
+            Inputs::Only(rules) => rules.iter().any(|rule| rule.name == name && rule.range.is_some()),
+            Inputs::Any | Inputs::Finite => false,
+        }
     }
 
     /// Every input of a request: none twice, none missing, each within its rule.
@@ -101,19 +115,31 @@ impl UsagePolicy {
     }
 }
 
+impl InputRule {
+    /// Every element within the range; where there is no element, none is outside.
+    fn enforce_range(&self, input: &InputFacts<'_>) -> Result<(), UsageRefusal> {
+        let Some(range) = self.range else { return Ok(()) };
+        let within = match input.range {
+            Some((least, greatest)) => range.holds(self.dtype, least, greatest),
+            None => input.shape.contains(&0),
+        };
+        if within { Ok(()) } else { Err(UsageRefusal::InputRange(self.name.clone(), range)) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::usage::{Dtype, InputRule};
+    use crate::usage::{Dtype, Range};
 
     fn policy() -> UsagePolicy {
-        let rule = InputRule { name: "x".to_owned(), dtype: Dtype::Fp32, shape: vec![-1, 30], finite: true };
+        let rule = InputRule::new("x", Dtype::Fp32, vec![-1, 30]);
         let text = UsagePolicy::template("m", &[rule]).replace("\"never\"", "\"2027-01-01T00:00:00Z\"");
         UsagePolicy::parse(text.as_bytes()).unwrap()
     }
 
     fn input<'a>(name: &'a str, dtype: &'a str, shape: &'a [i64], finite: bool) -> InputFacts<'a> {
-        InputFacts { name, dtype, shape, finite }
+        InputFacts { name, dtype, shape, finite, range: None }
     }
 
     #[test]
@@ -130,6 +156,37 @@ mod tests {
         let most = i64::from(policy.limits().max_batch);
         assert_eq!(code(input("x", "FP32", &[most, 30], true)), None);
         assert_eq!(code(input("x", "FP32", &[most + 1, 30], true)), Some("BATCH_TOO_LARGE"));
+    }
+
+    #[test]
+    fn every_element_lies_within_the_range() {
+        let ranged = |finite| InputRule {
+            finite,
+            range: Range::new(-1.0, 0.1),
+            ..InputRule::new("x", Dtype::Fp32, vec![-1, 2])
+        };
+        let parse = |rule| UsagePolicy::parse(UsagePolicy::template("m", &[rule]).as_bytes()).unwrap();
+        let (policy, loose) = (parse(ranged(true)), parse(ranged(false)));
+        assert!(policy.wants_range("x") && !policy.wants_range("y"));
+        let facts = |shape, finite, range| InputFacts { range, ..input("x", "FP32", shape, finite) };
+        let code = |p: &UsagePolicy, i: InputFacts<'_>| p.enforce_input(&i).err().map(|e| e.code());
+        let tenth = f64::from(0.1_f32);
+        for within in [(-1.0, tenth), (0.0, 0.0), (-0.0, -0.0)] {
+            assert_eq!(code(&policy, facts(&[1, 2], true, Some(within))), None, "{within:?}");
+        }
+        let just_above = f64::from(0.1_f32.next_up());
+        for outside in [(-1.0, just_above), (-1.5, 0.0), (5.0, 5.0)] {
+            assert_eq!(code(&policy, facts(&[1, 2], true, Some(outside))), Some("INPUT_RANGE"), "{outside:?}");
+        }
+        // Without elements nothing is outside; with a NaN, which has no place in a range, something is.
+        assert_eq!(code(&policy, facts(&[0, 2], true, None)), None);
+        assert_eq!(code(&policy, facts(&[1, 2], true, None)), Some("INPUT_RANGE"));
+        assert_eq!(code(&loose, facts(&[1, 2], false, None)), Some("INPUT_RANGE"));
+        assert_eq!(code(&loose, facts(&[1, 2], false, Some((0.0, f64::INFINITY)))), Some("INPUT_RANGE"));
+        assert_eq!(code(&policy, facts(&[1, 2], false, Some((0.0, f64::INFINITY)))), Some("INPUT_NOT_FINITE"));
+        let refusal = policy.enforce_input(&facts(&[1, 2], true, Some((2.0, 2.0)))).unwrap_err();
+        assert_eq!((refusal.status(), refusal.exit()), (400, 4));
+        assert!(refusal.to_string().contains("-1 to 0.1"), "{refusal}");
     }
 
     #[test]

@@ -3,6 +3,8 @@
 
 use core::fmt;
 
+use super::Range;
+
 /// Why a usage policy cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UsageError {
@@ -10,6 +12,8 @@ pub enum UsageError {
     Invalid(&'static str),
     /// It asks for a rule that this release does not enforce (our name of the field).
     Unsupported(&'static str),
+    /// It does not fit the model (what, in fixed words).
+    Model(&'static str),
 }
 
 impl UsageError {
@@ -19,15 +23,16 @@ impl UsageError {
         match self {
             Self::Invalid(_) => "USAGE_POLICY_INVALID",
             Self::Unsupported(_) => "USAGE_POLICY_UNSUPPORTED",
+            Self::Model(_) => "USAGE_POLICY_MODEL",
         }
     }
 
-    /// The exit status: 6 for a broken one, 4 for one that this release must refuse.
+    /// The exit status: 6 for a broken one, 4 for one that must be refused by this release or for this model.
     #[must_use]
     pub const fn exit(&self) -> u8 {
         match self {
             Self::Invalid(_) => 6,
-            Self::Unsupported(_) => 4,
+            Self::Unsupported(_) | Self::Model(_) => 4,
         }
     }
 
@@ -41,6 +46,7 @@ impl UsageError {
             Self::Unsupported(_) => {
                 "seal the model with a usage policy without that rule, or use a release that enforces it"
             }
+            Self::Model(_) => "seal with a usage policy written for this model",
         }
     }
 }
@@ -52,6 +58,7 @@ impl fmt::Display for UsageError {
             Self::Unsupported(field) => {
                 write!(f, "the usage policy has a rule that this release does not enforce: `{field}`")
             }
+            Self::Model(what) => write!(f, "the usage policy does not fit the model: {what}"),
         }
     }
 }
@@ -79,6 +86,21 @@ pub enum UsageRefusal {
     InputShape(String, Vec<i64>),
     /// A NaN or an infinity.
     InputNotFinite,
+    /// An element outside of the policy's range (name, range; both the policy's).
+    InputRange(String, Range),
+    /// The caller did not prove to be anybody.
+    CallerUnknown,
+    /// The caller proved to hold a key that is not listed.
+    CallerForbidden,
+    /// A quota is used up.
+    QuotaExceeded {
+        /// Seconds until the caller may ask again.
+        retry_after_s: u64,
+    },
+    /// The lease allows more requests than one day's quotas (the most that it may allow).
+    QuotaNotCovered(u64),
+    /// An output that the policy does not let out, or that its rule cannot be applied to.
+    OutputForbidden,
 }
 
 impl UsageRefusal {
@@ -95,6 +117,12 @@ impl UsageRefusal {
             Self::InputDtype(..) => "INPUT_DTYPE",
             Self::InputShape(..) => "INPUT_SHAPE",
             Self::InputNotFinite => "INPUT_NOT_FINITE",
+            Self::InputRange(..) => "INPUT_RANGE",
+            Self::CallerUnknown => "CALLER_UNKNOWN",
+            Self::CallerForbidden => "CALLER_FORBIDDEN",
+            Self::QuotaExceeded { .. } => "QUOTA_EXCEEDED",
+            Self::QuotaNotCovered(_) => "QUOTA_NOT_COVERED",
+            Self::OutputForbidden => "OUTPUT_FORBIDDEN",
         }
     }
 
@@ -108,9 +136,21 @@ impl UsageRefusal {
     #[must_use]
     pub const fn status(&self) -> u16 {
         match self {
-            Self::Expired => 403,
+            Self::CallerUnknown => 401,
+            Self::Expired | Self::CallerForbidden | Self::OutputForbidden => 403,
             Self::BodyTooLarge(_) => 413,
+            Self::QuotaExceeded { .. } => 429,
+            Self::QuotaNotCovered(_) => 503,
             _ => 400,
+        }
+    }
+
+    /// What the header `Retry-After` of such an answer says, in seconds.
+    #[must_use]
+    pub const fn retry_after_s(&self) -> Option<u64> {
+        match self {
+            Self::QuotaExceeded { retry_after_s } => Some(*retry_after_s),
+            _ => None,
         }
     }
 
@@ -121,6 +161,16 @@ impl UsageRefusal {
             Self::Expired => "ask the vendor for a new version of the model",
             Self::BodyTooLarge(_) | Self::BatchTooLarge(_) => "send fewer rows in one request",
             Self::InputNotFinite => "replace NaN and infinite values before sending",
+            Self::InputRange(..) => "leave out, or correct, the values outside of the range",
+            Self::CallerUnknown => {
+                "sign the request with --caller-key, or send the API key that the vendor gave you with --api-key-file"
+            }
+            Self::CallerForbidden => "ask the vendor to list your key in the model's usage policy",
+            Self::QuotaExceeded { .. } => "ask again after the time that Retry-After says, or ask the vendor for more",
+            Self::QuotaNotCovered(_) => {
+                "lower max_requests under [lease] in the broker's broker.toml, or seal with a larger quota"
+            }
+            Self::OutputForbidden => "ask only for the outputs at /v2/models/{model}",
             _ => "read the model's inputs at /v2/models/{model}",
         }
     }
@@ -142,6 +192,21 @@ impl fmt::Display for UsageRefusal {
             Self::InputDtype(name, dtype) => write!(f, "the input {name} is not of type {dtype}"),
             Self::InputShape(name, shape) => write!(f, "the input {name} is not of shape {shape:?} (-1 is any length)"),
             Self::InputNotFinite => f.write_str("an input holds a NaN or an infinite value"),
+            Self::InputRange(name, range) => {
+                write!(f, "the input {name} holds a value that is not within {} to {}", range.min(), range.max())
+            }
+            Self::CallerUnknown => {
+                f.write_str("the usage policy lists its callers, and the request proves to be of none")
+            }
+            Self::CallerForbidden => f.write_str("the usage policy does not list the key that signed the request"),
+            Self::QuotaExceeded { retry_after_s } => {
+                write!(f, "the quota is used up; the next request may pass in {retry_after_s} seconds")
+            }
+            Self::QuotaNotCovered(most) => write!(
+                f,
+                "the lease allows more requests than the {most} that the usage policy's quotas allow in one day"
+            ),
+            Self::OutputForbidden => f.write_str("an output that the usage policy does not let out"),
         }
     }
 }
