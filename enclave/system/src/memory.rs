@@ -118,10 +118,11 @@ mod tests {
     /// The allocator keeps its own words at the beginning of what is free.
     const KEPT: usize = 64;
 
-    /// Leaves much free in this thread's heap, with a block behind it, so that it stays there. That block is to be freed.
+    /// Leaves much free in this thread's heap, with a block behind it, so that it stays there. That block is to be freed. It is as long as
+    /// the others: a short one might stand in what an earlier test left free before them.
     fn make_room() -> *mut u8 {
         let blocks = [(); 8].map(|()| block(OWN_PAGES - 4096));
-        let behind = block(5000);
+        let behind = block(OWN_PAGES - 4096);
         for block in blocks {
             // SAFETY: it is this function's own block.
             unsafe { libc::free(block.cast()) };
