@@ -3,15 +3,14 @@
 //!
 //! `load seal GRAPH PACKAGE [DATA]`, `load session WAY LIBRARY PATH`; WAY is one of
 //! `file` (PATH is a graph, which ONNX Runtime loads by itself),
-//! `enclave` (PATH is a package, loaded by the enclave's own code), `buffer` (the same where no pipe is read) and
-//! `lean` (through a pipe, without prepacking: no enclave does that yet).
+//! `enclave` (PATH is a package, loaded by the enclave's own code into a runner), `buffer` (the same where no pipe is read).
+//! Memory is that of all its processes; what they share is counted in each.
 
 use std::{
     any::Any,
     error::Error,
     fmt::Display,
     fs,
-    num::NonZero,
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -23,12 +22,13 @@ use ort::{
 };
 use ring::signature::Ed25519KeyPair;
 use serde_json::json;
-use vouchsafe_attestation::{Mode, dsse};
+use vouchsafe_attestation::{Ed25519Public, Mode, dsse};
 use vouchsafe_enclave::{
     EnclaveError,
+    config::Config,
     engine::Runtime,
     library::{Library, Source},
-    load, pipe,
+    load,
 };
 use vouchsafe_sealed::{ModelKey, Package, Role, SealInput, SealOptions, SealSpec, seal_with};
 
@@ -94,7 +94,6 @@ struct Loaded {
 fn session(way: &str, library: &Path, path: &Path) -> Outcome {
     let loaded = match way {
         "file" => file(library, path)?,
-        "lean" => lean(library, path)?,
         "enclave" => enclave(library, path, true)?,
         "buffer" => enclave(library, path, false)?,
         _ => return Err(USAGE.into()),
@@ -125,17 +124,46 @@ fn measure<T: Any>(delivery: &'static str, work: impl FnOnce() -> Outcome<T>) ->
     Ok(Loaded { session, seconds: begun.elapsed().as_secs_f64(), before, delivery })
 }
 
-/// KiB in a line of this process's status.
+/// KiB in a line of the status of this process and of all that descend from it: the nursery and its runners.
 fn status(field: &str) -> Outcome<u64> {
-    let text = fs::read_to_string("/proc/self/status")?;
-    let line = text.lines().find_map(|line| line.strip_prefix(field)).ok_or("no such line")?;
-    Ok(line.split_whitespace().next().ok_or("no number")?.parse()?)
+    let mut sum = number(&fs::read_to_string("/proc/self/status")?, field).ok_or("no such line")?;
+    for entry in fs::read_dir("/proc")?.flatten() {
+        let Some(pid) = entry.file_name().to_str().filter(|name| name.parse::<u32>().is_ok()).map(str::to_owned) else {
+            continue;
+        };
+        if descends(&pid) {
+            sum += fs::read_to_string(format!("/proc/{pid}/status")).ok().and_then(|s| number(&s, field)).unwrap_or(0);
+        }
+    }
+    Ok(sum)
+}
+
+fn number(status: &str, field: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+fn parent(pid: &str) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Behind the name, which may hold anything, stand the state and the parent.
+    text.rsplit_once(") ")?.1.split_whitespace().nth(1).map(str::to_owned)
+}
+
+fn descends(pid: &str) -> bool {
+    let (mut at, own) = (pid.to_owned(), std::process::id().to_string());
+    while let Some(parent) = parent(&at) {
+        if parent == own {
+            return true;
+        }
+        at = parent;
+    }
+    false
 }
 
 fn file(library: &Path, graph: &Path) -> Outcome<Loaded> {
     let environment = environment(library)?;
     measure("file", || {
-        let mut builder = options(&environment, true).map_err(text)?;
+        let mut builder = options(&environment).map_err(text)?;
         Ok(builder.commit_from_file(graph).map_err(text)?)
     })
 }
@@ -147,7 +175,7 @@ fn enclave(library: &Path, package: &Path, probe: bool) -> Outcome<Loaded> {
         return Err("the allocator does not wipe".into());
     }
     let library = Library::read(Source::Image(library.to_owned()))?;
-    let runtime = Runtime::load(&library)?;
+    let runtime = Runtime::start(&library, &config()?)?;
     let runtime = if probe { runtime.probed() } else { runtime };
     let delivery = runtime.delivery().as_str();
     let signer = dsse::public(&signer()?);
@@ -167,30 +195,17 @@ fn enclave(library: &Path, package: &Path, probe: bool) -> Outcome<Loaded> {
     Ok(loaded)
 }
 
-fn lean(library: &Path, package: &Path) -> Outcome<Loaded> {
-    if !vouchsafe_system::wipe_freed_memory() {
-        return Err("the allocator does not wipe".into());
-    }
-    let environment = environment(library)?;
-    let signer = dsse::public(&signer()?);
-    measure("pipe", || {
-        let package = Package::open(package, &[signer])?;
-        let (key, graph) = (key(), package.manifest().graph()?.index);
-        let mut builder = options(&environment, false).map_err(text)?;
-        let threads = NonZero::new(THREADS).unwrap_or(NonZero::<usize>::MIN);
-        let session = pipe::through(
-            |feed| {
-                let mut sink = |piece: &[u8]| {
-                    feed.write(piece);
-                    Ok(())
-                };
-                package.unseal_ordered(&key, graph, threads, &mut sink)?;
-                Ok(())
-            },
-            |name| builder.commit_from_file(name).map_err(|_| EnclaveError::ModelUnsupported("refused")),
-        )?;
-        Ok(session)
-    })
+/// What a runner may have is the configuration's to say; keys and brokers are nobody's.
+fn config() -> Outcome<Config> {
+    let (key, pin) = (|byte: u8| Ed25519Public([byte; 32]).to_string(), "ab".repeat(32));
+    let inner = format!(
+        "version = 1\nmanifest_keys = [\"{}\"]\nrelease_keys = [\"{}\"]\n[[brokers]]\naddress = \"127.0.0.1:1\"\n\
+         spki_sha256 = [\"{pin}\"]\n[[models]]\nid = \"load\"\nmin_sequence = 1\nrelease = \"online\"\n",
+        key(1),
+        key(2),
+    );
+    let text = format!("version = \"0.1.0\"\nalgorithm = \"sha256\"\n[data]\n\"vouchsafe.toml\" = '''\n{inner}'''\n");
+    Ok(Config::parse(text.as_bytes())?)
 }
 
 fn environment(library: &Path) -> Outcome<Environment> {
@@ -199,13 +214,12 @@ fn environment(library: &Path) -> Outcome<Environment> {
 }
 
 /// The enclave's options.
-fn options(environment: &Environment, prepacking: bool) -> ort::Result<SessionBuilder> {
+fn options(environment: &Environment) -> ort::Result<SessionBuilder> {
     Ok(Session::builder(environment)?
         .with_intra_threads(THREADS)?
         .with_inter_threads(1)?
         .with_intra_op_spinning(false)?
-        .with_inter_op_spinning(false)?
-        .with_prepacking(prepacking)?)
+        .with_inter_op_spinning(false)?)
 }
 
 fn text(error: impl Display) -> String {

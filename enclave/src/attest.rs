@@ -41,9 +41,14 @@ impl Window {
                         () = &mut end => break,
                     }
                 }
+                // Who went away meanwhile needs no quote.
+                window.retain(|waiting| !waiting.reply.is_closed());
+                if window.is_empty() {
+                    continue;
+                }
                 let device = device.clone();
-                // The next window fills while this quote is taken; the device itself serialises quotes.
-                tokio::task::spawn_blocking(move || quote(&*device, words, window));
+                // The next window fills while this quote is taken: however many ask, there is one quote at a time.
+                let _ = tokio::task::spawn_blocking(move || quote(&*device, words, window)).await;
             }
         });
         Self(send)

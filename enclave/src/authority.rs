@@ -1,5 +1,5 @@
 //! Turns an ordinary process into one with as little authority as an ordinary user can leave it.
-//! It does not wall off the kernel: system-call filters and a process per model come later (SECURITY.md).
+//! It does not wall off the kernel: the processes that run models are walled off from it, this one is not (SECURITY.md).
 
 use std::ffi::OsString;
 use std::os::fd::BorrowedFd;
@@ -9,12 +9,21 @@ use landlock::{
     RulesetCreatedAttr, RulesetStatus, Scope,
 };
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
+use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use crate::config::Landlock;
 use crate::error::EnclaveError;
 
 /// The newest interface whose rights are asked for; an older kernel enforces the part that it knows.
 const NEWEST: ABI = ABI::V6;
+
+/// What the nursery needs to wall its runners off, with users, a root and namespaces of their own, and to end them. Given up here once
+/// it runs.
+pub const NURSERY: CapabilitySet = CapabilitySet::SETUID
+    .union(CapabilitySet::SETGID)
+    .union(CapabilitySet::SYS_CHROOT)
+    .union(CapabilitySet::SYS_ADMIN)
+    .union(CapabilitySet::KILL);
 
 /// The one environment that is accepted. Nothing in it is ever used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +80,18 @@ pub fn drop_authority(environment: Environment) -> Result<(), EnclaveError> {
         .open("/dev/null")
         .map_err(|_| EnclaveError::Authority("standard error"))?;
     rustix::stdio::dup2_stderr(&null).map_err(|_| EnclaveError::Authority("standard error"))
+}
+
+/// Gives up every capability but these, of which some may never have been there. No program is executed later, so what is given up
+/// never comes back.
+///
+/// # Errors
+/// `AUTHORITY`.
+pub fn keep(kept: CapabilitySet) -> Result<(), EnclaveError> {
+    let refused = |_| EnclaveError::Authority("capabilities");
+    let kept = rustix::thread::capabilities(None).map_err(refused)?.permitted.intersection(kept);
+    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
+    rustix::thread::set_capabilities(None, sets).map_err(refused)
 }
 
 /// Leaves the file system, binding and connecting, the `gaps` excepted.

@@ -2,13 +2,17 @@
 //! `Attested` means that this machine's own report binds the configuration; whether anybody accepts that report is theirs to say.
 
 use std::net::TcpListener;
+use std::num::NonZero;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
+use std::thread;
 use std::time::Instant;
 
 use ring::rand::{SecureRandom as _, SystemRandom};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
+use vouchsafe_attestation::claims::MAX_CLAIMS;
 use vouchsafe_attestation::lp::{Transcript, sha256};
+use vouchsafe_runner::RunnerError;
 use vouchsafe_sealed::Shelf;
 
 use crate::attest::Window;
@@ -26,6 +30,7 @@ use crate::library::Library;
 use crate::model::{Model, Registry};
 use crate::public_event;
 use crate::release_client::ReleaseClient;
+use crate::serve::metrics::Metrics;
 use crate::serve::{Service, accept};
 use crate::tls::Identity;
 use crate::unseal::Unsealer;
@@ -108,7 +113,7 @@ fn run(ground: Ground, words: impl Iterator<Item = String>, channel: Option<&Hos
     words.has_device()?;
     tell(channel, "booting");
     let booting = Booting::receive(words, channel)?;
-    let attested = booting.attest()?;
+    let attested = booting.attest(ground)?;
     // From here on threads may start: they inherit the fence.
     tell(channel, "attested");
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -137,11 +142,15 @@ impl Booting {
     }
 
     /// Compares the configuration with the own report, and only then parses it; compares program and library with it, and only
-    /// then loads the library; fences the process, and only then probes the library and reads the host's collateral file.
+    /// then starts the nursery, which loads the library; fences the process, and only then probes the library and reads the host's
+    /// collateral file.
+    ///
+    /// The nursery is a copy of this process, made while there is one thread, no key and no customer: its children know no more.
     ///
     /// # Errors
-    /// `EVIDENCE_DEVICE`, `CONFIG_DIGEST_MISMATCH`, `CONFIG_*`, `MEASUREMENT_MISMATCH`, `ORT_*`, `AUTHORITY`, `COLLATERAL_FILE`.
-    pub fn attest(self) -> Result<Attested, EnclaveError> {
+    /// `EVIDENCE_DEVICE`, `CONFIG_DIGEST_MISMATCH`, `CONFIG_*`, `MEASUREMENT_MISMATCH`, `ORT_*`, `RUNNER_WALLS`, `AUTHORITY`,
+    /// `COLLATERAL_FILE`.
+    pub fn attest(self, ground: Ground) -> Result<Attested, EnclaveError> {
         let Self { words, supplies } = self;
         let Supplies { device, config, models, library, listener, way, collateral, agent_policy } = supplies;
         let bytes = config.read(MAX_CONFIG).map_err(|_| EnclaveError::System("read the configuration"))?;
@@ -156,7 +165,10 @@ impl Booting {
         config.says_what_runs(agent_policy)?;
         let library = Library::read(library)?;
         library.is_measured(words, &own.measurement)?;
-        let runtime = Runtime::load(&library)?;
+        let runtime = Runtime::start(&library, &config)?;
+        if let Some(kept) = ground.kept() {
+            authority::keep(kept)?;
+        }
         let packages = match &models {
             Shelf::Directory(directory) => Some(directory.as_fd()),
             Shelf::Volume(_) => None,
@@ -230,11 +242,16 @@ impl Unsealed {
     /// Starts answering.
     ///
     /// # Errors
-    /// `IDENTITY`, `SYSTEM`.
+    /// `CONFIG_INVALID` when the claims do not fit, `IDENTITY`, `SYSTEM`.
     pub fn serve(self) -> Result<Serving, EnclaveError> {
         let Self { words, device, config, config_digest, listener, clock, unsealer, models } = self;
         let identity = Identity::generate()?;
         let registry = Arc::new(Registry::new(&identity, words, config_digest, config.broker_pins(), models));
+        if registry.current().claims.len() > MAX_CLAIMS {
+            return Err(EnclaveError::ConfigInvalid(
+                "the claims of so many models do not fit into 16 KiB: serve some elsewhere",
+            ));
+        }
         let service = Arc::new(Service {
             window: Window::start(device, words, config.window, config.window_leaves),
             identity,
@@ -243,6 +260,10 @@ impl Unsealed {
             clock,
             max_body_bytes: config.max_body_bytes,
             request_timeout: config.request_timeout,
+            pad_answers_to: config.pad_answers_to,
+            work: Arc::new(Semaphore::new(thread::available_parallelism().map_or(1, NonZero::get))),
+            bodies: Arc::new(Semaphore::new(held_kib(config.max_body_bytes))),
+            metrics: Metrics::default(),
             unattested: accept::UNATTESTED,
         });
         let listener = tokio::net::TcpListener::from_std(listener).map_err(|_| EnclaveError::System("listen"))?;
@@ -266,6 +287,11 @@ impl Serving {
         let _ = self.stop.send(true);
         let _ = self.accepting.await;
     }
+}
+
+/// KiB of request bodies that may be held at a time: many ordinary ones, some of the largest.
+fn held_kib(max_body_bytes: u64) -> usize {
+    usize::try_from(max_body_bytes.saturating_mul(32) >> 10).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS)
 }
 
 /// Goes through the remaining states while the host may ask to stop.
@@ -295,7 +321,11 @@ async fn supervise(
     tell(channel, "serving");
     public_event!("serving");
     loop {
-        match requests.recv().await {
+        let request = tokio::select! {
+            request = requests.recv() => request,
+            () = serving.keeper.lost() => return Err(EnclaveError::Runner(RunnerError::Nursery)),
+        };
+        match request {
             Some(HostRequest::Reload(file)) => {
                 renew(&device, file);
                 serving.reload();
@@ -382,10 +412,10 @@ mod tests {
     #[test]
     fn a_configuration_that_is_not_bound_is_not_even_parsed() {
         let text = b"not a configuration";
-        let other = booting(text, Arc::new(Bound([7; 32]))).attest().err().unwrap();
+        let other = booting(text, Arc::new(Bound([7; 32]))).attest(Ground::Process).err().unwrap();
         assert_eq!((other.code(), other.exit()), ("CONFIG_DIGEST_MISMATCH", 2));
         // Control: the bound one is parsed, and only then found wrong.
-        let bound = booting(text, Arc::new(Bound(sha256(text)))).attest().err().unwrap();
+        let bound = booting(text, Arc::new(Bound(sha256(text)))).attest(Ground::Process).err().unwrap();
         assert_eq!(bound.code(), "CONFIG_INVALID");
     }
 
@@ -399,7 +429,7 @@ mod tests {
             let supplies =
                 crate::container::tests::found(root, Arc::new(Bound(sha256(bound.as_bytes())))).ok().unwrap();
             let words = Words { tee: Tee::SevSnp, mode: Mode::Hardware };
-            let error = Booting { words, supplies }.attest().err().unwrap();
+            let error = Booting { words, supplies }.attest(Ground::Process).err().unwrap();
             (error.code(), error.exit())
         };
         let alone = crate::config::tests::wrap(&crate::config::tests::inner());

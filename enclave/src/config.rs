@@ -21,7 +21,7 @@ const AGENT_POLICY: &str = "policy.rego";
 /// Our item is not longer than this; with others, the init-data holds at most so many.
 const MAX_ITEM: usize = 64 * 1024;
 const MAX_ITEMS: usize = 16;
-/// The claims hold at most so many models and broker pins.
+/// The claims hold at most so many models and broker pins, and fewer where those have long names or many signers.
 const MAX_MODELS: usize = 64;
 const MAX_PINS: usize = 16;
 
@@ -43,6 +43,12 @@ pub struct Config {
     pub models: Vec<ModelConfig>,
     /// Largest request body in bytes.
     pub max_body_bytes: u64,
+    /// Largest answer of a model, as tensors, in bytes.
+    pub max_answer_bytes: u64,
+    /// Memory of the process that runs a model in MiB; derived from the model's size where nothing is said.
+    pub runner_memory_mib: Option<u64>,
+    /// So many requests wait for one model before the next is refused.
+    pub queue: usize,
     /// Connections at one time.
     pub max_connections: usize,
     /// Longest time for a handshake, a request head, or one request.
@@ -51,6 +57,8 @@ pub struct Config {
     pub window: Duration,
     /// Most sessions that share one quote.
     pub window_leaves: usize,
+    /// Answers are filled up to a multiple of so many bytes, a power of two.
+    pub pad_answers_to: Option<usize>,
     /// Whether the init-data also holds a policy for the agent that starts containers. It is not read here.
     pub agent_policy: bool,
 }
@@ -117,6 +125,8 @@ struct RawConfig {
     limits: RawLimits,
     #[serde(default)]
     session: RawSession,
+    #[serde(default)]
+    privacy: RawPrivacy,
 }
 
 #[derive(Deserialize)]
@@ -138,13 +148,24 @@ struct RawModel {
 #[serde(deny_unknown_fields, default)]
 struct RawLimits {
     max_body_bytes: u64,
+    max_answer_bytes: u64,
+    /// 0 is derived.
+    runner_memory_mib: u64,
+    queue: usize,
     max_connections: usize,
     request_timeout_s: u64,
 }
 
 impl Default for RawLimits {
     fn default() -> Self {
-        Self { max_body_bytes: 8 << 20, max_connections: 256, request_timeout_s: 30 }
+        Self {
+            max_body_bytes: 8 << 20,
+            max_answer_bytes: 64 << 20,
+            runner_memory_mib: 0,
+            queue: 64,
+            max_connections: 256,
+            request_timeout_s: 30,
+        }
     }
 }
 
@@ -159,6 +180,13 @@ impl Default for RawSession {
     fn default() -> Self {
         Self { window_ms: 20, window_leaves: 1024 }
     }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawPrivacy {
+    /// 0 is off.
+    pad_answers_to: usize,
 }
 
 impl Config {
@@ -236,9 +264,22 @@ impl RawConfig {
             }
             models.push(ModelConfig { id: model.id, min_sequence: model.min_sequence, release: model.release });
         }
-        let RawLimits { max_body_bytes, max_connections, request_timeout_s } = self.limits;
-        if !(1024..=1 << 30).contains(&max_body_bytes) {
-            return invalid("max_body_bytes is 1,024 to 1,073,741,824");
+        let RawLimits {
+            max_body_bytes,
+            max_answer_bytes,
+            runner_memory_mib,
+            queue,
+            max_connections,
+            request_timeout_s,
+        } = self.limits;
+        if !(1024..=1 << 30).contains(&max_body_bytes) || !(1024..=1 << 30).contains(&max_answer_bytes) {
+            return invalid("max_body_bytes and max_answer_bytes are 1,024 to 1,073,741,824");
+        }
+        if runner_memory_mib != 0 && !(64..=1 << 24).contains(&runner_memory_mib) {
+            return invalid("runner_memory_mib is 64 to 16,777,216, or 0 for what the model's size suggests");
+        }
+        if !(1..=4096).contains(&queue) {
+            return invalid("queue is 1 to 4,096");
         }
         if !(1..=65_536).contains(&max_connections) || !(1..=3600).contains(&request_timeout_s) {
             return invalid("max_connections is 1 to 65,536 and request_timeout_s 1 to 3,600");
@@ -247,6 +288,10 @@ impl RawConfig {
         if window_ms > 20 || !(1..=1024).contains(&window_leaves) {
             return invalid("window_ms is at most 20 and window_leaves 1 to 1,024");
         }
+        let RawPrivacy { pad_answers_to } = self.privacy;
+        if pad_answers_to != 0 && !(pad_answers_to.is_power_of_two() && (64..=65_536).contains(&pad_answers_to)) {
+            return invalid("pad_answers_to is 0 or a power of two from 64 to 65,536");
+        }
         Ok(Config {
             manifest_keys: self.manifest_keys,
             release_keys: self.release_keys,
@@ -254,10 +299,14 @@ impl RawConfig {
             brokers,
             models,
             max_body_bytes,
+            max_answer_bytes,
+            runner_memory_mib: (runner_memory_mib > 0).then_some(runner_memory_mib),
+            queue,
             max_connections,
             request_timeout: Duration::from_secs(request_timeout_s),
             window: Duration::from_millis(window_ms),
             window_leaves,
+            pad_answers_to: (pad_answers_to > 0).then_some(pad_answers_to),
             agent_policy: false,
         })
     }
@@ -327,6 +376,38 @@ pub(crate) mod tests {
         let lax = Config::parse(wrap(&lax).as_bytes()).ok().unwrap();
         assert_eq!((lax.landlock, lax.landlock.as_str()), (Landlock::BestEffort, "best-effort"));
         assert_eq!((config.max_body_bytes, config.window), (8 << 20, Duration::from_millis(20)));
+    }
+
+    #[test]
+    fn limits_and_padding_have_defaults_and_bounds() {
+        let read = |limits: &str, privacy: &str| {
+            let text = inner().replace("[limits]\n", &format!("[limits]\n{limits}\n"));
+            Config::parse(wrap(&format!("{text}[privacy]\n{privacy}\n")).as_bytes())
+        };
+        let silent = Config::parse(wrap(&inner()).as_bytes()).ok().unwrap();
+        assert_eq!((silent.max_answer_bytes, silent.runner_memory_mib, silent.queue), (64 << 20, None, 64));
+        assert_eq!(silent.pad_answers_to, None);
+        let said = read("max_answer_bytes = 1024\nrunner_memory_mib = 64\nqueue = 1", "pad_answers_to = 4096");
+        let said = said.ok().unwrap();
+        assert_eq!((said.max_answer_bytes, said.runner_memory_mib, said.queue), (1024, Some(64), 1));
+        assert_eq!(said.pad_answers_to, Some(4096));
+        let off = read("runner_memory_mib = 0", "pad_answers_to = 0").ok().unwrap();
+        assert_eq!((off.runner_memory_mib, off.pad_answers_to), (None, None));
+        for (limits, privacy) in [
+            ("max_answer_bytes = 1023", ""),
+            ("max_answer_bytes = 1073741825", ""),
+            ("runner_memory_mib = 63", ""),
+            ("runner_memory_mib = 16777217", ""),
+            ("queue = 0", ""),
+            ("queue = 4097", ""),
+            ("", "pad_answers_to = 32"),
+            ("", "pad_answers_to = 4095"),
+            ("", "pad_answers_to = 131072"),
+            ("", "pad_questions_to = 64"),
+        ] {
+            let error = read(limits, privacy).err().unwrap();
+            assert_eq!(error.code(), "CONFIG_INVALID", "{limits} {privacy}");
+        }
     }
 
     #[test]

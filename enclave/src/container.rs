@@ -13,7 +13,6 @@ use std::process::Command;
 use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
-use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use vouchsafe_sealed::Shelf;
@@ -48,16 +47,14 @@ struct Places {
     address: (Ipv4Addr, u16),
 }
 
-/// Throws the environment away, and what authority a container's first process has.
+/// Throws the environment away, and what authority a container's first process has but does not need.
 ///
 /// # Errors
 /// `ENVIRONMENT_NOT_EMPTY`, `AUTHORITY`.
 pub fn prepare() -> Result<(), EnclaveError> {
     without_environment()?;
     authority::drop_authority(Environment::Empty)?;
-    let none = CapabilitySet::empty();
-    let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
-    set_capabilities(None, sets).map_err(|_| EnclaveError::Authority("capabilities"))
+    authority::keep(authority::NURSERY)
 }
 
 /// A runtime always sets variables (PATH, HOSTNAME, KUBERNETES_…). The program starts itself anew without any, once; then libraries

@@ -3,9 +3,11 @@
 
 use std::fmt;
 
+use vouchsafe_oip::OipError;
 use vouchsafe_policies::usage::{UsageError, UsageRefusal};
 use vouchsafe_preflight::Refused;
 use vouchsafe_release::ReleaseError;
+use vouchsafe_runner::RunnerError;
 use vouchsafe_sealed::SealedError;
 
 use crate::init::InitError;
@@ -105,10 +107,16 @@ pub enum EnclaveError {
     MethodUnsupported,
     /// Not the JSON asked for.
     JsonInvalid,
-    /// A header that frames the request is wrong (which).
+    /// A header of the request is wrong (which), or its lines could be framed in two ways.
     HeaderInvalid(&'static str),
-    /// The body has a content encoding.
+    /// The lines before the body are too long or too many.
+    HeadTooLarge,
+    /// The body of a challenge has a content encoding.
     ContentEncoding,
+    /// The caller's signature, or the form of a credential, is wrong (what).
+    CallerSignature(&'static str),
+    /// The counter of a signed request does not rise: it may be a copy.
+    CallerReplayed,
     /// No such model or version.
     ModelUnknown,
     /// The body is larger than the limit in bytes.
@@ -117,34 +125,16 @@ pub enum EnclaveError {
     BodyIncomplete,
     /// The request took longer than allowed.
     RequestTimeout,
-    /// The model has no such input.
-    InputUnknown,
-    /// An input is missing.
-    InputMissing,
-    /// An input is given twice.
-    InputRepeated,
-    /// The datatype is unknown or not the model's.
-    InputDtype,
-    /// The shape is not the model's.
-    InputShape,
-    /// The data does not fit datatype and shape.
-    InputData(&'static str),
-    /// The model has no such output, or it is asked for twice.
-    OutputUnknown,
-    /// An output is not a number that JSON can hold.
-    OutputNotFinite,
-    /// A request parameter that this server does not know.
-    ParameterUnsupported,
+    /// The body is not a request of the Open Inference Protocol for this model, or the answer cannot be written as asked.
+    Oip(OipError),
     /// The receipt salt is not 32 bytes of base64url.
     ReceiptSalt,
     /// The vendor's usage policy forbids the request.
     Forbidden(UsageRefusal),
     /// The lease of the model lapsed.
     LeaseLapsed,
-    /// Too many requests wait for the model.
-    Busy,
-    /// The model failed on this input.
-    EngineFailed,
+    /// The process that runs the model refused, failed or ended.
+    Runner(RunnerError),
 }
 
 const CALLER: &str = "correct the request";
@@ -264,25 +254,24 @@ impl EnclaveError {
             Self::MethodUnsupported => ("METHOD_UNSUPPORTED", 8, 405, CALLER),
             Self::JsonInvalid => ("JSON_INVALID", 8, 400, CALLER),
             Self::HeaderInvalid(_) => ("HEADER_INVALID", 8, 400, CALLER),
+            Self::HeadTooLarge => ("HEAD_TOO_LARGE", 8, 431, "send at most 100 headers and 32 KiB of them"),
+            Self::CallerSignature(_) => (
+                "CALLER_SIGNATURE",
+                8,
+                401,
+                "sign this very request on this very connection; docs/protocol.md says over what",
+            ),
+            Self::CallerReplayed => ("CALLER_REPLAYED", 8, 401, "count up with every request that is signed"),
             Self::ContentEncoding => ("CONTENT_ENCODING", 8, 415, "send the body without compression"),
             Self::ModelUnknown => ("MODEL_UNKNOWN", 8, 404, "ask for a model named in the claims"),
             Self::BodyTooLarge(_) => ("BODY_TOO_LARGE", 8, 413, "send smaller batches"),
             Self::BodyIncomplete => ("BODY_INCOMPLETE", 8, 400, CALLER),
             Self::RequestTimeout => ("REQUEST_TIMEOUT", 8, 408, "send faster or smaller requests"),
-            Self::InputUnknown => ("INPUT_UNKNOWN", 8, 400, CALLER),
-            Self::InputMissing => ("INPUT_MISSING", 8, 400, CALLER),
-            Self::InputRepeated => ("INPUT_REPEATED", 8, 400, CALLER),
-            Self::InputDtype => ("INPUT_DTYPE", 8, 400, CALLER),
-            Self::InputShape => ("INPUT_SHAPE", 8, 400, CALLER),
-            Self::InputData(_) => ("INPUT_DATA", 8, 400, CALLER),
-            Self::OutputUnknown => ("OUTPUT_UNKNOWN", 8, 400, CALLER),
-            Self::OutputNotFinite => ("OUTPUT_NOT_FINITE", 8, 422, "ask for the output as binary data"),
-            Self::ParameterUnsupported => ("PARAMETER_UNSUPPORTED", 8, 400, CALLER),
+            Self::Oip(error) => (error.code(), error.exit(), error.status(), error.advice()),
             Self::ReceiptSalt => ("RECEIPT_SALT", 8, 400, CALLER),
             Self::Forbidden(refusal) => (refusal.code(), refusal.exit(), refusal.status(), refusal.advice()),
             Self::LeaseLapsed => ("LEASE_LAPSED", 8, 503, "wait for the vendor's broker to renew the lease"),
-            Self::Busy => ("BUSY", 8, 503, "try again shortly"),
-            Self::EngineFailed => ("ENGINE_FAILED", 8, 500, "compare the input with what the model expects"),
+            Self::Runner(error) => (error.code(), error.exit(), error.status(), error.advice()),
         }
     }
 }
@@ -295,6 +284,18 @@ impl EnclaveError {
             Self::BrokerUnreachable => true,
             Self::Foreign(foreign) => matches!(foreign.code, "BROKER_STATUS" | "RANDOM_UNAVAILABLE"),
             _ => false,
+        }
+    }
+
+    /// After how many seconds the same request may succeed, where that can be said.
+    #[must_use]
+    pub fn retry_after_s(&self) -> Option<u64> {
+        match self {
+            Self::Forbidden(refusal) => refusal.retry_after_s(),
+            // The broker must answer first.
+            Self::LeaseLapsed => Some(5),
+            Self::Runner(error) if error.status() == 503 => Some(1),
+            _ => None,
         }
     }
 }
@@ -323,6 +324,18 @@ impl From<InitError> for EnclaveError {
 impl From<UsageRefusal> for EnclaveError {
     fn from(refusal: UsageRefusal) -> Self {
         Self::Forbidden(refusal)
+    }
+}
+
+impl From<OipError> for EnclaveError {
+    fn from(error: OipError) -> Self {
+        Self::Oip(error)
+    }
+}
+
+impl From<RunnerError> for EnclaveError {
+    fn from(error: RunnerError) -> Self {
+        Self::Runner(error)
     }
 }
 
@@ -388,28 +401,46 @@ impl fmt::Display for EnclaveError {
             Self::RouteUnknown => f.write_str("there is no such route"),
             Self::MethodUnsupported => f.write_str("the route does not know this method"),
             Self::JsonInvalid => f.write_str("the body is not the JSON of this request"),
-            Self::HeaderInvalid(name) => write!(f, "the header {name} is wrong"),
+            Self::HeaderInvalid(name) => write!(f, "a header is wrong: {name}"),
+            Self::HeadTooLarge => f.write_str("the lines before the body are too long or too many"),
             Self::ContentEncoding => f.write_str("the body has a content encoding"),
+            Self::CallerSignature(what) => write!(f, "the caller is not proven: {what}"),
+            Self::CallerReplayed => f.write_str("the counter of the signature does not rise on this connection"),
             Self::ModelUnknown => f.write_str("there is no such model or version"),
             Self::BodyTooLarge(limit) => write!(f, "the body is larger than {limit} bytes"),
             Self::BodyIncomplete => f.write_str("the body ended early"),
             Self::RequestTimeout => f.write_str("the request took too long"),
-            Self::InputUnknown => f.write_str("the model has no input of that name"),
-            Self::InputMissing => f.write_str("an input of the model is missing"),
-            Self::InputRepeated => f.write_str("an input is given twice"),
-            Self::InputDtype => f.write_str("the datatype of an input is not the model's"),
-            Self::InputShape => f.write_str("the shape of an input is not the model's"),
-            Self::InputData(what) => write!(f, "the data of an input is wrong: {what}"),
-            Self::OutputUnknown => f.write_str("the model has no output of that name, or it is asked for twice"),
-            Self::OutputNotFinite => f.write_str("an output is infinite or not a number, which JSON cannot hold"),
-            Self::ParameterUnsupported => f.write_str("a parameter is not supported"),
+            Self::Oip(error) => error.fmt(f),
             Self::ReceiptSalt => f.write_str("the receipt salt is not 32 bytes of base64url"),
             Self::Forbidden(refusal) => refusal.fmt(f),
             Self::LeaseLapsed => f.write_str("the lease of this model lapsed"),
-            Self::Busy => f.write_str("too many requests wait for this model"),
-            Self::EngineFailed => f.write_str("the model failed on this input"),
+            Self::Runner(error) => error.fmt(f),
         }
     }
 }
 
 impl std::error::Error for EnclaveError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_by_itself_says_when() {
+        let runner = EnclaveError::Runner;
+        for (error, code, status, after) in [
+            (EnclaveError::LeaseLapsed, "LEASE_LAPSED", 503, Some(5)),
+            (runner(RunnerError::Busy), "BUSY", 503, Some(1)),
+            (runner(RunnerError::RunnerDied), "RUNNER_DIED", 503, Some(1)),
+            (runner(RunnerError::RunTimeout), "RUN_TIMEOUT", 504, None),
+            (runner(RunnerError::EngineFailed), "ENGINE_FAILED", 500, None),
+            (UsageRefusal::QuotaExceeded { retry_after_s: 17 }.into(), "QUOTA_EXCEEDED", 429, Some(17)),
+            (UsageRefusal::CallerUnknown.into(), "CALLER_UNKNOWN", 401, None),
+            (OipError::InputMissing.into(), "INPUT_MISSING", 400, None),
+            (EnclaveError::HeadTooLarge, "HEAD_TOO_LARGE", 431, None),
+        ] {
+            assert_eq!((error.code(), error.status(), error.retry_after_s()), (code, status, after));
+            assert!(!error.advice().is_empty() && !error.to_string().is_empty());
+        }
+    }
+}

@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::thread::CapabilitySet;
 use tokio::sync::mpsc;
 use vouchsafe_attestation::Mode;
 use vouchsafe_sealed::Shelf;
@@ -77,6 +78,16 @@ impl Ground {
                 init::prepare()
             }
             Self::Container => container::prepare(),
+        }
+    }
+
+    /// The capabilities that stay once the nursery runs; a process of a host has what its user has.
+    #[must_use]
+    pub fn kept(self) -> Option<CapabilitySet> {
+        match self {
+            Self::Process => None,
+            Self::Machine => Some(init::LAST),
+            Self::Container => Some(CapabilitySet::empty()),
         }
     }
 

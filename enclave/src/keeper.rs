@@ -5,9 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
+use vouchsafe_runner::RunnerError;
 use vouchsafe_sealed::Shelf;
 
 use crate::config::ModelConfig;
+use crate::engine::Engine;
 use crate::error::EnclaveError;
 use crate::model::{Model, Registry};
 use crate::public_event;
@@ -16,6 +19,8 @@ use crate::unseal::{Unsealer, compare};
 /// First and longest pause between two attempts that failed.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// A session that lived so long ended by accident; one that ended sooner is started again after a pause that grows.
+const STEADY: Duration = Duration::from_secs(60);
 
 /// Grows from one failed attempt to the next.
 pub struct Backoff(Duration);
@@ -25,6 +30,12 @@ impl Backoff {
     #[must_use]
     pub const fn new() -> Self {
         Self(FIRST_PAUSE)
+    }
+
+    /// Whether no attempt has failed since it began.
+    #[must_use]
+    pub fn is_first(&self) -> bool {
+        self.0 == FIRST_PAUSE
     }
 
     /// The next pause: 0.5 s, 1 s, 2 s, … at most 30 s.
@@ -50,13 +61,24 @@ pub struct Keeper {
     reloading: tokio::sync::Mutex<()>,
     /// and at most one that waits for it, however often the host asks.
     waits: AtomicBool,
+    /// One model is unsealed at a time: a reload and a restart must not do the same work twice, nor need the memory of both.
+    unsealing: tokio::sync::Mutex<()>,
+    lost: Notify,
 }
 
 impl Keeper {
     /// A keeper of the configured models; nothing runs until [`Keeper::start`].
     #[must_use]
     pub fn new(unsealer: Arc<Unsealer>, registry: Arc<Registry>, models: Vec<ModelConfig>) -> Self {
-        Self { unsealer, registry, models, reloading: tokio::sync::Mutex::new(()), waits: AtomicBool::new(false) }
+        Self {
+            unsealer,
+            registry,
+            models,
+            reloading: tokio::sync::Mutex::new(()),
+            waits: AtomicBool::new(false),
+            unsealing: tokio::sync::Mutex::new(()),
+            lost: Notify::new(),
+        }
     }
 
     /// Starts one renewing task per model.
@@ -69,6 +91,11 @@ impl Keeper {
                 }
             });
         }
+    }
+
+    /// Waits until nothing can be kept any more: the process that starts runners is gone.
+    pub async fn lost(&self) {
+        self.lost.notified().await;
     }
 
     /// Looks at every model's package again, after the host asked for it.
@@ -92,6 +119,7 @@ impl Keeper {
     }
 
     async fn reload_model(&self, config: &ModelConfig) -> Result<Option<u64>, EnclaveError> {
+        let _one = self.unsealing.lock().await;
         let generation = self.registry.current();
         let served = generation.model(&config.id).map(|m| m.claim().clone()).ok_or(EnclaveError::ModelUnknown)?;
         // The disk is read on this task: a reload is rare and the manifest is small.
@@ -106,9 +134,11 @@ impl Keeper {
         Ok(Some(found.sequence))
     }
 
-    /// Renews one model's lease for ever, and unseals it again after a lapse.
+    /// Renews one model's lease for ever, and unseals it again after a lapse or when its runner ended.
     async fn keep(&self, config: &ModelConfig) {
         let mut backoff = Backoff::new();
+        // One that keeps ending, whoever makes it end, must not keep the brokers busy.
+        let (mut restarts, mut steady) = (Backoff::new(), Instant::now());
         while let Some(model) = self.registry.current().model(&config.id).cloned() {
             let now = Instant::now();
             if let Err(error) = model.is_in_force(now) {
@@ -120,21 +150,37 @@ impl Keeper {
             if model.is_ready(now) {
                 let (renew_in, _) = model.times(now);
                 if renew_in > Duration::ZERO {
+                    let engine = model.engine();
                     tokio::select! {
                         () = tokio::time::sleep(renew_in) => {}
                         () = model.wake.notified() => {}
+                        () = ended(engine) => {}
                     }
                     continue;
                 }
+            } else if model.has_ended() && backoff.is_first() {
+                if steady.elapsed() > STEADY {
+                    restarts = Backoff::new();
+                }
+                tokio::time::sleep(restarts.next_pause()).await;
             }
+            let ended = model.has_ended();
             match self.attempt(config, &model).await {
                 Ok(()) => {
+                    if ended {
+                        steady = Instant::now();
+                    }
                     public_event!(
                         "lease-renewed",
                         pub_model = config.id.as_str(),
                         pub_sequence = model.claim().sequence
                     );
                     backoff = Backoff::new();
+                }
+                Err(EnclaveError::Runner(RunnerError::Nursery)) => {
+                    // There will be no other runner: only a new start helps.
+                    self.lost.notify_one();
+                    return;
                 }
                 Err(error) => {
                     report("lease-renewal-failed", config, &error);
@@ -151,9 +197,14 @@ impl Keeper {
                 let claim = model.claim();
                 let granted = self.unsealer.client.grant(&claim.id, claim.sequence).await?;
                 compare(&granted.grant, claim)?;
-                if model.renew(granted.lease, Instant::now()) {
+                if model.renew(granted.lease, Instant::now())? {
                     return Ok(());
                 }
+            }
+            let _one = self.unsealing.lock().await;
+            // A reload may have brought a newer version meanwhile.
+            if self.registry.current().model(&config.id).is_some_and(|now| now.is_ready(Instant::now())) {
+                return Ok(());
             }
             let signed = self.unsealer.open(config, model.claim().sequence)?;
             let (found, served) = (signed.claim(), model.claim());
@@ -183,6 +234,13 @@ pub async fn refresh(models: &Arc<Shelf>) {
     if let Err(error) = refreshed {
         let fact = error.to_string();
         public_event!("volume-refused", pub_code = error.code(), pub_fact = fact, pub_advice = error.advice());
+    }
+}
+
+/// Waits for the end of the process that runs a model.
+async fn ended(engine: Option<Arc<Engine>>) {
+    if let Some(engine) = engine {
+        engine.ended().await;
     }
 }
 

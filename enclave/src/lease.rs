@@ -23,6 +23,12 @@ impl RunningLease {
         Self { started, ttl: Duration::from_secs(ttl_s), max_requests, used: 0 }
     }
 
+    /// So many requests at most.
+    #[must_use]
+    pub const fn max_requests(&self) -> u64 {
+        self.max_requests
+    }
+
     /// Whether the lease lapsed by `now`.
     #[must_use]
     pub fn has_lapsed(&self, now: Instant) -> bool {

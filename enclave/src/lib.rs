@@ -19,8 +19,6 @@ pub mod library;
 pub mod load;
 pub mod log;
 pub mod model;
-pub mod pipe;
-pub mod probe;
 pub mod release_client;
 pub mod serve;
 pub mod tls;

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::ops::Range;
-use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
@@ -89,10 +89,10 @@ impl Library {
         Ok(())
     }
 
-    /// Where the dynamic linker finds the very descriptor that was read.
+    /// The very descriptor that was read.
     #[must_use]
-    pub fn path(&self) -> PathBuf {
-        PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
+    pub const fn file(&self) -> &File {
+        &self.file
     }
 }
 

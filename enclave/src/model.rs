@@ -1,4 +1,4 @@
-//! Turns unsealed models into what is being served now: a generation of claims, and each model's lease.
+//! Turns unsealed models into what is being served now: a generation of claims, and each model's lease, quotas and counters.
 //! It does not renew: [`crate::keeper`] does. A session holds the number of the generation whose claims it was given.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -7,12 +7,16 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use vouchsafe_attestation::claims::{Claims, Clock, ModelClaim};
 use vouchsafe_attestation::lp::sha256;
-use vouchsafe_policies::usage::{Expires, UsagePolicy};
+use vouchsafe_oip::Ports;
+use vouchsafe_policies::usage::{Expires, QuotaBook, Role, UsagePolicy};
+use vouchsafe_runner::RunnerError;
 
 use crate::device::Words;
-use crate::engine::{Engine, Ports};
+use crate::engine::Engine;
 use crate::error::EnclaveError;
 use crate::lease::{GuestClock, RunningLease};
+use crate::serve::rules;
+use crate::serve::stats::Counters;
 use crate::tls::Identity;
 
 /// One model version: what the claims say of it, its rules, and its session while the lease runs.
@@ -20,15 +24,20 @@ pub struct Model {
     claim: ModelClaim,
     usage: UsagePolicy,
     ports: Ports,
+    shown: Ports,
     clock: Arc<GuestClock>,
     state: Mutex<State>,
+    /// What each role asked so far, by the monotonic clock since `born`.
+    quotas: Arc<Mutex<QuotaBook>>,
+    born: Instant,
+    counters: Arc<Counters>,
     /// Wakes the task that renews the lease.
     pub wake: Notify,
 }
 
 struct State {
-    /// Nothing once the lease lapsed or the usage policy expired: the session and its plaintext are gone.
-    engine: Option<Arc<Engine>>,
+    /// Once the lease lapsed, the usage policy expired or the runner ended, only why: the session and its plaintext are gone.
+    engine: Result<Arc<Engine>, EnclaveError>,
     lease: RunningLease,
 }
 
@@ -52,17 +61,30 @@ pub struct Registry {
 
 impl Model {
     /// An unsealed model under its lease.
-    #[must_use]
+    ///
+    /// # Errors
+    /// `QUOTA_NOT_COVERED` when the lease allows more than the usage policy's day quotas.
     pub fn new(
         claim: ModelClaim,
         usage: UsagePolicy,
         engine: Engine,
         lease: RunningLease,
         clock: Arc<GuestClock>,
-    ) -> Self {
+    ) -> Result<Self, EnclaveError> {
+        covered(&usage, &lease)?;
         let ports = engine.ports().clone();
-        let state = Mutex::new(State { engine: Some(Arc::new(engine)), lease });
-        Self { claim, usage, ports, clock, state, wake: Notify::new() }
+        Ok(Self {
+            claim,
+            shown: rules::shown(&usage, &ports),
+            ports,
+            clock,
+            state: Mutex::new(State { engine: Ok(Arc::new(engine)), lease }),
+            quotas: Arc::default(),
+            born: Instant::now(),
+            counters: Arc::default(),
+            usage,
+            wake: Notify::new(),
+        })
     }
 
     /// What the claims say of it.
@@ -83,11 +105,63 @@ impl Model {
         &self.ports
     }
 
+    /// What callers see of that: the outputs that the vendor's rules leave, as the rules shape them.
+    #[must_use]
+    pub fn shown(&self) -> &Ports {
+        &self.shown
+    }
+
+    /// What became of its requests.
+    #[must_use]
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    /// Counts one request of a role against the vendor's quotas.
+    ///
+    /// # Errors
+    /// `QUOTA_EXCEEDED`.
+    pub fn charge(&self, role: &Role, now: Instant) -> Result<(), EnclaveError> {
+        let mut quotas = self.quotas.lock().unwrap_or_else(PoisonError::into_inner);
+        // Not the guest's clock: a signed time would set it forward, and with it the end of every window.
+        let seconds = now.saturating_duration_since(self.born).as_secs();
+        Ok(quotas.take(&self.usage, role, seconds)?)
+    }
+
     /// Whether it could answer a request at `now`; notices a lapse, the policy's expiry, and an engine that ended.
     pub fn is_ready(&self, now: Instant) -> bool {
+        self.ready(now).is_ok()
+    }
+
+    /// As [`Self::is_ready`], with the reason why not.
+    ///
+    /// # Errors
+    /// `USAGE_EXPIRED`, `LEASE_LAPSED`, `RUNNER_DIED`.
+    pub fn ready(&self, now: Instant) -> Result<(), EnclaveError> {
         let mut state = self.state();
         self.notice(&mut state, now);
-        state.engine.is_some()
+        state.engine.as_ref().map(drop).map_err(Clone::clone)
+    }
+
+    /// Whether the process that runs it ended, and nothing else is in the way.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        matches!(self.state().engine, Err(EnclaveError::Runner(_)))
+    }
+
+    /// Whether one more request may wait for it.
+    ///
+    /// # Errors
+    /// `BUSY`.
+    pub fn has_room(&self) -> Result<(), EnclaveError> {
+        let full = self.engine().is_some_and(|engine| engine.is_full());
+        if full { Err(EnclaveError::Runner(RunnerError::Busy)) } else { Ok(()) }
+    }
+
+    /// The session, if there is one.
+    #[must_use]
+    pub fn engine(&self) -> Option<Arc<Engine>> {
+        self.state().engine.clone().ok()
     }
 
     /// Whether the usage policy still allows any use at `now`; the session is gone when it does not.
@@ -102,12 +176,11 @@ impl Model {
     /// Counts one request against the lease and hands out the session.
     ///
     /// # Errors
-    /// `USAGE_EXPIRED`, `LEASE_LAPSED`; the session is gone then.
+    /// `USAGE_EXPIRED`, `LEASE_LAPSED`, `RUNNER_DIED`; the session is gone then.
     pub fn take(&self, now: Instant) -> Result<Arc<Engine>, EnclaveError> {
         let mut state = self.state();
         self.notice(&mut state, now);
-        self.usage.enforce_time(self.clock.at(now))?;
-        let engine = state.engine.clone().ok_or(EnclaveError::LeaseLapsed)?;
+        let engine = state.engine.clone()?;
         if !state.lease.take(now) {
             return Err(EnclaveError::LeaseLapsed);
         }
@@ -118,21 +191,25 @@ impl Model {
     }
 
     /// A new lease for the running session. Says whether there was a session left to renew.
-    #[must_use]
-    pub fn renew(&self, lease: RunningLease, now: Instant) -> bool {
+    ///
+    /// # Errors
+    /// `QUOTA_NOT_COVERED`; the old lease goes on.
+    pub fn renew(&self, lease: RunningLease, now: Instant) -> Result<bool, EnclaveError> {
+        covered(&self.usage, &lease)?;
         let mut state = self.state();
         self.notice(&mut state, now);
-        if state.engine.is_none() {
-            return false;
+        if state.engine.is_err() {
+            return Ok(false);
         }
         state.lease = lease;
-        true
+        Ok(true)
     }
 
-    /// Takes over session and lease of the same version, unsealed again after a lapse.
+    /// Takes over session and lease of the same version, unsealed again after a lapse. The same version has the same policy, so
+    /// the lease covers its quotas here too; what was asked so far stays counted.
     pub fn restore(&self, again: &Self) {
         let mut from = again.state();
-        let (engine, lease) = (from.engine.take(), from.lease);
+        let (engine, lease) = (std::mem::replace(&mut from.engine, Err(EnclaveError::LeaseLapsed)), from.lease);
         drop(from);
         *self.state() = State { engine, lease };
     }
@@ -150,17 +227,17 @@ impl Model {
 
     /// Drops the session when its time is over, or when it can answer nobody any more.
     fn notice(&self, state: &mut State, now: Instant) {
-        let Some(engine) = &state.engine else { return };
-        let event = if state.lease.has_lapsed(now) {
-            "lease-lapsed"
-        } else if self.usage.enforce_time(self.clock.at(now)).is_err() {
-            "usage-expired"
+        let Ok(engine) = &state.engine else { return };
+        let (event, reason) = if let Err(expired) = self.usage.enforce_time(self.clock.at(now)) {
+            ("usage-expired", expired.into())
+        } else if state.lease.has_lapsed(now) {
+            ("lease-lapsed", EnclaveError::LeaseLapsed)
         } else if !engine.is_running() {
-            "engine-ended"
+            ("engine-ended", EnclaveError::Runner(RunnerError::RunnerDied))
         } else {
             return;
         };
-        state.engine = None;
+        state.engine = Err(reason);
         crate::public_event!(event, pub_model = self.claim.id.as_str());
         self.wake.notify_one();
     }
@@ -168,6 +245,14 @@ impl Model {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The day quotas hold although the host may restart the enclave: no lease allows more than a day's requests.
+///
+/// # Errors
+/// `QUOTA_NOT_COVERED`.
+pub fn covered(usage: &UsagePolicy, lease: &RunningLease) -> Result<(), EnclaveError> {
+    Ok(usage.covered(lease.max_requests())?)
 }
 
 impl Generation {
@@ -224,6 +309,11 @@ impl Registry {
             return;
         }
         let mut models = current.models.clone();
+        let mut model = model;
+        if let Some(old) = models.iter().find(|m| m.claim.id == model.claim.id) {
+            // A new version is no new allowance.
+            (model.quotas, model.born) = (old.quotas.clone(), old.born);
+        }
         let model = Arc::new(model);
         match models.iter_mut().find(|m| m.claim.id == model.claim.id) {
             Some(old) => {

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use vouchsafe_attestation::claims::{ModelClaim, Release};
 use vouchsafe_attestation::{Ed25519Public, Mode};
-use vouchsafe_policies::usage::{Inputs, UsagePolicy};
+use vouchsafe_oip::{Port, Ports};
+use vouchsafe_policies::usage::{PortFacts, UsagePolicy};
 use vouchsafe_release::KeyGrant;
 use vouchsafe_sealed::{Package, Shelf};
 
 use crate::config::ModelConfig;
-use crate::engine::{Ports, Runtime};
+use crate::engine::Runtime;
 use crate::error::EnclaveError;
 use crate::lease::GuestClock;
 use crate::load::load;
@@ -68,13 +69,15 @@ impl Unsealer {
     /// Gets the key of an opened package and unseals it into a running model.
     ///
     /// # Errors
-    /// Those of the key release, `GRANT_MISMATCH`, `KEY_COMMITMENT`, `USAGE_EXPIRED`, `BLOB_*`, `MODEL_*`, `USAGE_POLICY_MODEL`.
+    /// Those of the key release, `GRANT_MISMATCH`, `KEY_COMMITMENT`, `USAGE_EXPIRED`, `QUOTA_NOT_COVERED`, `BLOB_*`, `MODEL_*`, `RUNNER_*`,
+    /// `USAGE_POLICY_MODEL`.
     pub async fn unseal(self: &Arc<Self>, signed: SignedModel) -> Result<Model, EnclaveError> {
         let claim = signed.claim();
         let Granted { grant, lease } = self.client.grant(&claim.id, claim.sequence).await?;
         compare(&grant, &claim)?;
         // The grant is signed with the broker's time, which the clock just learned.
         signed.usage.enforce_time(self.clock.now())?;
+        signed.usage.covered(lease.max_requests())?;
         let this = self.clone();
         let (reply, opened) = oneshot::channel();
         // A thread that ends with the work, and its stack with it.
@@ -91,7 +94,7 @@ impl Unsealer {
         let thread = std::thread::Builder::new().name("unseal".into()).spawn(open);
         thread.map_err(|_| EnclaveError::System("start a thread"))?;
         let (engine, usage) = opened.await.map_err(|_| EnclaveError::System("unseal"))??;
-        Ok(Model::new(claim, usage, engine, lease, self.clock.clone()))
+        Model::new(claim, usage, engine, lease, self.clock.clone())
     }
 }
 
@@ -130,17 +133,10 @@ pub fn compare(grant: &KeyGrant, claim: &ModelClaim) -> Result<(), EnclaveError>
     }
 }
 
-/// Every input that the policy rules exists in the model with that datatype, so that no rule is empty.
+/// Every rule of the policy is about something that the model has, so that none is empty.
 fn usage_fits(usage: &UsagePolicy, ports: &Ports) -> Result<(), EnclaveError> {
-    let Inputs::Only(rules) = usage.inputs() else { return Ok(()) };
-    for rule in rules {
-        let port = ports.inputs.iter().find(|p| p.name == rule.name);
-        if port.is_none_or(|p| p.dtype.as_str() != rule.dtype.as_str()) {
-            return Err(EnclaveError::UsagePolicyModel("it rules an input that the model does not have"));
-        }
+    fn facts(ports: &[Port]) -> Vec<PortFacts<'_>> {
+        ports.iter().map(|p| PortFacts { name: &p.name, dtype: p.dtype.as_str(), shape: &p.shape }).collect()
     }
-    if rules.len() < ports.inputs.len() {
-        return Err(EnclaveError::UsagePolicyModel("it leaves out an input of the model"));
-    }
-    Ok(())
+    Ok(usage.fits(&facts(&ports.inputs), &facts(&ports.outputs))?)
 }

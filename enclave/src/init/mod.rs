@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use rustix::rand::{GetRandomFlags, getrandom};
 use rustix::system::{RebootCommand, reboot};
-use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
+use rustix::thread::CapabilitySet;
 use vouchsafe_sealed::{SealedError, Volume};
 
 use crate::authority::{self, Environment};
@@ -52,7 +52,10 @@ pub fn is_first_process() -> bool {
     std::process::id() == 1 && !Path::new("/proc/self").exists()
 }
 
-/// Everything that needs a whole system's authority; after it this process has none but to restart the machine.
+/// What the first process keeps for its last act.
+pub const LAST: CapabilitySet = CapabilitySet::SYS_BOOT;
+
+/// Everything that needs a whole system's authority; after it this process has none but to restart the machine and to wall off others.
 ///
 /// # Errors
 /// `INIT_*`, `ENVIRONMENT_NOT_EMPTY`, `AUTHORITY`.
@@ -63,10 +66,7 @@ pub fn prepare() -> Result<(), EnclaveError> {
     modules::load(Path::new(MODULES))?;
     mounts::late()?;
     network::bring_up(Path::new("/sys/class/net"), APPEARANCE)?;
-    // No program is ever executed, so what is dropped here never comes back.
-    let kept = CapabilitySet::SYS_BOOT;
-    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
-    set_capabilities(None, sets).map_err(|_| EnclaveError::Authority("capabilities"))
+    authority::keep(LAST | authority::NURSERY)
 }
 
 /// The two words of the kernel's command line.

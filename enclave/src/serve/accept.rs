@@ -1,33 +1,43 @@
 //! Turns the listening socket into TLS sessions, each with its own exporter value and its own router.
 //! It does not authenticate the client. It bounds what one client can hold: connections, time, bytes.
+//!
+//! On the way up a byte passes [`Patient`] (the socket), TLS, [`Strict`] (one reading of the framing), hyper and the router.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::Body;
+use axum::response::IntoResponse as _;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConnection;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tower::ServiceExt as _;
 use vouchsafe_attestation::session::{EXPORTER_CONTEXT, EXPORTER_LABEL};
 
 use super::Service;
+use super::head::MAX_HEAD;
+use super::metrics::Connected;
+use super::newcomers::Newcomers;
 use super::patient::Patient;
 use super::routes::router;
 use super::session::Session;
+use super::strict::{MARK, Refused, Strict};
 use crate::error::EnclaveError;
 
-/// A request head is at most so long.
-const MAX_HEAD: usize = 32 * 1024;
+/// hyper's own limit lies above what is handed to it, so that the refusal is ours.
+const BUFFER: usize = 8 * MAX_HEAD;
 /// After an answer that leaves a body unread, so much of it is read and forgotten, so that the answer arrives.
 const LINGER: (usize, Duration) = (16 << 20, Duration::from_secs(2));
 /// A connection that has not fetched evidence by then ends: health probes come again, and others want its place.
 pub const UNATTESTED: Duration = Duration::from_secs(30);
+/// A connection that was told to leave is gone within this time.
+const LEAVING: Duration = Duration::from_millis(100);
 /// Requests under way at the end get so long.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -35,7 +45,9 @@ const GRACE: Duration = Duration::from_secs(10);
 pub async fn serve(service: Arc<Service>, listener: TcpListener, max_connections: usize, stop: watch::Receiver<bool>) {
     let places = Arc::new(Semaphore::new(max_connections));
     let acceptor = TlsAcceptor::from(service.identity.server.clone());
+    let router = router(&service);
     let mut stopping = stop.clone();
+    let newcomers = Newcomers::default();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -46,14 +58,25 @@ pub async fn serve(service: Arc<Service>, listener: TcpListener, max_connections
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
-        // Above the cap a client is turned away at once: waiting clients would cost memory.
-        let Ok(place) = places.clone().try_acquire_owned() else { continue };
-        let (service, acceptor, stop) = (service.clone(), acceptor.clone(), stop.clone());
+        let Some(place) = place(&places, &newcomers).await else {
+            service.metrics.turned_away();
+            continue;
+        };
+        let newcomer = newcomers.add();
+        let (service, acceptor, router, stop) = (service.clone(), acceptor.clone(), router.clone(), stop.clone());
         tokio::spawn(async move {
-            if let Some((stream, session)) = handshake(&service, &acceptor, stream).await {
-                answer(&service, stream, session, stop).await;
+            let connected = Connected::new(&service);
+            let talk = async {
+                if let Some((stream, session)) = handshake(&service, &acceptor, stream).await {
+                    newcomer.is(&session);
+                    answer(&service, router, stream, session, stop).await;
+                }
+            };
+            tokio::select! {
+                () = talk => {}
+                () = newcomer.leaves() => {}
             }
-            drop(place);
+            drop((connected, place));
         });
     }
     drop(listener);
@@ -62,16 +85,26 @@ pub async fn serve(service: Arc<Service>, listener: TcpListener, max_connections
     let _ = tokio::time::timeout(GRACE, places.acquire_many(all)).await;
 }
 
+/// A place for one more connection. When all are taken, whoever came first of those that have not fetched evidence leaves; when there is
+/// nobody like that, the client is turned away at once: waiting clients would cost memory.
+async fn place(places: &Arc<Semaphore>, newcomers: &Newcomers) -> Option<OwnedSemaphorePermit> {
+    if let Ok(place) = places.clone().try_acquire_owned() {
+        return Some(place);
+    }
+    newcomers.first_leaves().then_some(())?;
+    tokio::time::timeout(LEAVING, places.clone().acquire_owned()).await.ok()?.ok()
+}
+
 async fn handshake(
     service: &Service,
     acceptor: &TlsAcceptor,
     stream: TcpStream,
-) -> Option<(TlsStream<Patient>, Session)> {
+) -> Option<(TlsStream<Patient>, Arc<Session>)> {
     let _ = stream.set_nodelay(true);
     let stream = Patient::new(stream, service.request_timeout);
     let stream = tokio::time::timeout(service.request_timeout, acceptor.accept(stream)).await.ok()?.ok()?;
     let ekm = export(stream.get_ref().1).ok()?;
-    Some((stream, Session::new(ekm)))
+    Some((stream, Arc::new(Session::new(ekm))))
 }
 
 /// The exporter value of a finished handshake.
@@ -84,17 +117,32 @@ pub fn export(connection: &ServerConnection) -> Result<[u8; 32], EnclaveError> {
         .map_err(|_| EnclaveError::Identity("TLS exporter"))
 }
 
-async fn answer(service: &Arc<Service>, stream: TlsStream<Patient>, session: Session, mut stop: watch::Receiver<bool>) {
-    let session = Arc::new(session);
-    let router = router(service, session.clone());
+async fn answer(
+    service: &Service,
+    router: Router,
+    stream: TlsStream<Patient>,
+    session: Arc<Session>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let refused = Refused::default();
+    let stream = Strict::new(stream, refused.clone());
+    let asking = session.clone();
     let requests = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-        let router = router.clone();
-        Box::pin(async move { router.oneshot(request.map(Body::new)).await })
+        let refusal = refused.get().filter(|_| request.headers().contains_key(MARK)).cloned();
+        let (router, session) = (router.clone(), asking.clone());
+        Box::pin(async move {
+            if let Some(error) = refusal {
+                return Ok(error.into_response());
+            }
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(session);
+            router.oneshot(request).await
+        })
     });
     let mut connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(service.request_timeout)
-        .max_buf_size(MAX_HEAD)
+        .max_buf_size(BUFFER)
         .serve_connection(TokioIo::new(stream), requests);
     let (mut asked, mut proven) = (false, false);
     let unattested = tokio::time::sleep(service.unattested);
@@ -115,7 +163,7 @@ async fn answer(service: &Arc<Service>, stream: TlsStream<Patient>, session: Ses
         }
     };
     if ended.is_ok() {
-        linger(connection.into_parts().io.into_inner()).await;
+        linger(connection.into_parts().io.into_inner().into_inner()).await;
     }
 }
 
@@ -244,6 +292,82 @@ mod tests {
         assert!(ask(&mut stream, &begun).await.starts_with("HTTP/1.1 413"));
         let mut rest = Vec::new();
         assert!(stream.read_to_end(&mut rest).await.is_ok(), "closed in order");
+    }
+
+    #[tokio::test]
+    async fn what_two_readers_could_read_differently_is_refused_and_hides_nothing() {
+        let running = start(8).await;
+        let chunked = "2\r\n{}\r\n0\r\n\r\n";
+        let many = "X: a\r\n".repeat(10_000);
+        let long = format!("X: {}\r\n", "a".repeat(40_000));
+        for (headers, status, code) in [
+            ("Content-Length: 2\r\nTransfer-Encoding: chunked\r\n", 400, "HEADER_INVALID"),
+            ("Transfer-Encoding: chunked\r\nContent-Length: 2\r\n", 400, "HEADER_INVALID"),
+            ("Content-Length: 3\r\nContent-Length: 4\r\n", 400, "HEADER_INVALID"),
+            ("Transfer-Encoding: gzip, chunked\r\n", 400, "HEADER_INVALID"),
+            ("Transfer-Encoding: chunked\r\nX: a\r\n folded\r\n", 400, "HEADER_INVALID"),
+            (&many, 431, "HEAD_TOO_LARGE"),
+            (&long, 431, "HEAD_TOO_LARGE"),
+        ] {
+            let mut stream = connect(&running).await;
+            let first = post("/v1/attest", CHALLENGE);
+            let bad = format!("{first}GET /v2 HTTP/1.1\r\nHost: e\r\n{headers}\r\n{chunked}{first}");
+            stream.write_all(bad.as_bytes()).await.unwrap();
+            let mut all = Vec::new();
+            let _ = stream.read_to_end(&mut all).await;
+            let all = String::from_utf8(all).unwrap();
+            let answers: Vec<&str> = all.split("HTTP/1.1 ").skip(1).collect();
+            assert_eq!(answers.len(), 2, "{all}");
+            assert!(answers[0].starts_with("200"), "control: the one before");
+            assert!(answers[1].starts_with(&status.to_string()) && answers[1].contains(code), "{all}");
+            assert!(answers[1].contains("connection: close"), "{all}");
+        }
+        let mut stream = connect(&running).await;
+        let head = "POST /v1/attest HTTP/1.1\r\nHost: e\r\nVouchsafe-Refused: 1\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let good = format!("{head}{:x}\r\n{CHALLENGE}\r\n0\r\n\r\n", CHALLENGE.len());
+        assert!(
+            ask(&mut stream, &good).await.starts_with("HTTP/1.1 200"),
+            "control: chunks alone, and the mark means nothing"
+        );
+        assert!(ask(&mut stream, &good).await.starts_with("HTTP/1.1 200"), "control: the connection lives");
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_client_ends_its_request() {
+        struct Ends(Option<tokio::sync::oneshot::Sender<()>>);
+        impl Drop for Ends {
+            fn drop(&mut self) {
+                let _ = self.0.take().unwrap().send(());
+            }
+        }
+        let service = service(model(1, "never", long()));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (begins, begun) = tokio::sync::oneshot::channel();
+        let (ends, ended) = tokio::sync::oneshot::channel();
+        let once = Arc::new(std::sync::Mutex::new(Some((begins, Ends(Some(ends))))));
+        // A request that runs until it is given up.
+        let runs = axum::routing::post(move || {
+            let (begins, ends) = once.lock().unwrap().take().unwrap();
+            async move {
+                begins.send(()).unwrap();
+                std::future::pending::<()>().await;
+                drop(ends);
+            }
+        });
+        let (_stop, stopping) = watch::channel(false);
+        let serving = service.clone();
+        tokio::spawn(async move {
+            let acceptor = TlsAcceptor::from(serving.identity.server.clone());
+            let (stream, session) = handshake(&serving, &acceptor, listener.accept().await.unwrap().0).await.unwrap();
+            answer(&serving, Router::new().route("/run", runs), stream, session, stopping).await;
+        });
+        let running = Running { service, address, stop: watch::channel(false).0, task: tokio::spawn(async {}) };
+        let mut stream = connect(&running).await;
+        stream.write_all(post("/run", "{}").as_bytes()).await.unwrap();
+        begun.await.unwrap();
+        drop(stream);
+        tokio::time::timeout(Duration::from_secs(20), ended).await.expect("it runs on for nobody").unwrap();
     }
 
     #[tokio::test]

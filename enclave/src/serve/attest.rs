@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::Request;
 use axum::{Extension, Json};
+use tokio::time::Instant;
 use vouchsafe_attestation::session::{AttestRequest, AttestResponse, session_digest};
 
 use super::session::Session;
@@ -19,14 +20,18 @@ const MAX_CHALLENGE: u64 = 16 * 1024;
 /// `POST /v1/attest`.
 ///
 /// # Errors
-/// `BODY_*`, `JSON_INVALID`, `ATTEST_ACCEPT`, `EVIDENCE_DEVICE`.
+/// `BODY_*`, `CONTENT_ENCODING`, `JSON_INVALID`, `ATTEST_ACCEPT`, `EVIDENCE_DEVICE`.
 pub async fn attest(
     State(service): State<Arc<Service>>,
     Extension(session): Extension<Arc<Session>>,
     request: Request<Body>,
 ) -> Result<Json<AttestResponse>, EnclaveError> {
     let (parts, body) = request.into_parts();
-    let body = body::read(&parts.headers, body, MAX_CHALLENGE, service.request_timeout).await?;
+    if body::encoding(&parts.headers)?.is_some() {
+        return Err(EnclaveError::ContentEncoding);
+    }
+    let deadline = Instant::now() + service.request_timeout;
+    let (body, _room) = body::read(&parts.headers, body, MAX_CHALLENGE, &service.bodies, deadline).await?;
     let challenge: AttestRequest = serde_json::from_slice(&body).map_err(|_| EnclaveError::JsonInvalid)?;
     if challenge.v != 1 {
         return Err(EnclaveError::JsonInvalid);

@@ -1,34 +1,84 @@
 //! Turns a request's body into bytes, no more than a limit and no later than a deadline.
-//! It does not look at the bytes.
+//! It does not look at the bytes, nor undo their encoding.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, header};
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt as _, Limited};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use vouchsafe_oip::{Encoding, OipError};
+use vouchsafe_runner::RunnerError;
 
 use crate::error::EnclaveError;
 
-/// Reads a body. A length declared above the limit is refused before anything is read.
+/// Room for bodies that nobody else has meanwhile.
+pub type Room = Option<OwnedSemaphorePermit>;
+
+/// Reads a body as it was sent, and takes room for it as it comes. A length declared above the limit is refused before anything is read.
 ///
 /// # Errors
-/// `BODY_TOO_LARGE`, `CONTENT_ENCODING`, `HEADER_INVALID`, `BODY_INCOMPLETE`, `REQUEST_TIMEOUT`.
-pub async fn read(headers: &HeaderMap, body: Body, limit: u64, patience: Duration) -> Result<Bytes, EnclaveError> {
-    if headers.get(header::CONTENT_ENCODING).is_some_and(|v| v != "identity") {
-        return Err(EnclaveError::ContentEncoding);
-    }
-    if let Some(declared) = number(headers, "Content-Length")?
-        && declared > limit
-    {
+/// `BODY_TOO_LARGE`, `HEADER_INVALID`, `BODY_INCOMPLETE`, `REQUEST_TIMEOUT`, `BUSY` when others hold all the room there is.
+pub async fn read(
+    headers: &HeaderMap,
+    body: Body,
+    limit: u64,
+    rooms: &Arc<Semaphore>,
+    deadline: Instant,
+) -> Result<(Bytes, Room), EnclaveError> {
+    let declared = number(headers, "Content-Length")?;
+    if declared.is_some_and(|declared| declared > limit) {
         return Err(EnclaveError::BodyTooLarge(limit));
     }
-    let cap = usize::try_from(limit).unwrap_or(usize::MAX);
-    let read = tokio::time::timeout(patience, Limited::new(body, cap).collect()).await;
-    match read.map_err(|_| EnclaveError::RequestTimeout)? {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() || is_limit(&*error) => Err(EnclaveError::BodyTooLarge(limit)),
-        Err(_) => Err(EnclaveError::BodyIncomplete),
+    let declared = declared.and_then(|d| usize::try_from(d).ok());
+    let read = tokio::time::timeout_at(deadline, collect(body, declared, limit, rooms)).await;
+    read.map_err(|_| EnclaveError::RequestTimeout)?
+}
+
+async fn collect(
+    mut body: Body,
+    declared: Option<usize>,
+    limit: u64,
+    rooms: &Arc<Semaphore>,
+) -> Result<(Bytes, Room), EnclaveError> {
+    let (mut all, mut room) = (BytesMut::new(), Room::None);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| EnclaveError::BodyIncomplete)?;
+        let Ok(data) = frame.into_data() else { continue };
+        let kib = u32::try_from(data.len().div_ceil(1024)).unwrap_or(u32::MAX);
+        let more = rooms.clone().try_acquire_many_owned(kib).map_err(|_| RunnerError::Busy)?;
+        match &mut room {
+            Some(room) => room.merge(more),
+            None => room = Some(more),
+        }
+        if all.is_empty() && declared == Some(data.len()) {
+            // It came in one piece, as most do: nothing to copy.
+            return Ok((data, room));
+        }
+        if (all.len() as u64).saturating_add(data.len() as u64) > limit {
+            return Err(EnclaveError::BodyTooLarge(limit));
+        }
+        if all.is_empty() {
+            // Addresses, not memory: pages come with the bytes.
+            all.reserve(declared.unwrap_or(0));
+        }
+        all.extend_from_slice(&data);
+    }
+    Ok((all.freeze(), room))
+}
+
+/// How the body is encoded.
+///
+/// # Errors
+/// `CONTENT_ENCODING` for an encoding that nobody here undoes, or for several.
+pub fn encoding(headers: &HeaderMap) -> Result<Option<Encoding>, EnclaveError> {
+    let mut values = headers.get_all(header::CONTENT_ENCODING).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    match (value.to_str(), values.next()) {
+        (Ok(word), None) => Ok(Encoding::parse(word)?),
+        _ => Err(OipError::ContentEncoding.into()),
     }
 }
 
@@ -47,21 +97,10 @@ pub fn number(headers: &HeaderMap, name: &'static str) -> Result<Option<u64>, En
 }
 
 /// Reads and forgets what is left of a small body, so that the connection can be used again.
-pub async fn discard(body: Body, limit: u64, patience: Duration) {
+pub async fn discard(body: Body, limit: u64, deadline: Instant) {
     let cap = usize::try_from(limit).unwrap_or(usize::MAX);
     let mut body = Limited::new(body, cap);
     let drain = async { while let Some(Ok(_)) = body.frame().await {} };
     // Whatever is left after that closes the connection.
-    let _ = tokio::time::timeout(patience, drain).await;
-}
-
-fn is_limit(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut at = Some(error);
-    while let Some(error) = at {
-        if error.is::<LengthLimitError>() {
-            return true;
-        }
-        at = error.source();
-    }
-    false
+    let _ = tokio::time::timeout_at(deadline, drain).await;
 }

@@ -29,6 +29,6 @@ pub async fn server() -> Json<Value> {
     Json(json!({
         "name": "vouchsafe",
         "version": env!("CARGO_PKG_VERSION"),
-        "extensions": ["binary_tensor_data"],
+        "extensions": ["binary_tensor_data", "model_configuration", "model_repository", "statistics"],
     }))
 }

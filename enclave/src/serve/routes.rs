@@ -12,7 +12,7 @@ use axum::routing::{MethodRouter, get, post};
 use axum::{Extension, Router};
 
 use super::session::Session;
-use super::{Service, attest, body, health, infer, oip};
+use super::{Service, attest, body, health, infer, metrics, models, stats};
 use crate::error::EnclaveError;
 
 /// Who may use a route.
@@ -31,12 +31,24 @@ pub enum Endpoint {
     Live,
     /// Every model could answer.
     Ready,
+    /// Counters for the operator.
+    Metrics,
     /// Evidence.
     Attest,
     /// Description of the server.
     Server,
+    /// Names of the models.
+    Models,
+    /// Names, versions and states of the models.
+    Index,
+    /// Statistics of every model.
+    AllStats,
     /// Description of a model.
     Model,
+    /// Configuration of a model.
+    ModelConfig,
+    /// Statistics of a model.
+    ModelStats,
     /// Whether a model could answer.
     ModelReady,
     /// Inference.
@@ -64,12 +76,20 @@ const fn route(method: &'static str, path: &'static str, gate: Gate, endpoint: E
 pub const ROUTES: &[Route] = &[
     route("GET", "/v2/health/live", Gate::Open, Endpoint::Live),
     route("GET", "/v2/health/ready", Gate::Open, Endpoint::Ready),
+    route("GET", "/metrics", Gate::Open, Endpoint::Metrics),
     route("POST", "/v1/attest", Gate::Open, Endpoint::Attest),
     route("GET", "/v2", Gate::Attested, Endpoint::Server),
+    route("GET", "/v2/models", Gate::Attested, Endpoint::Models),
+    route("GET", "/v2/models/stats", Gate::Attested, Endpoint::AllStats),
+    route("POST", "/v2/repository/index", Gate::Attested, Endpoint::Index),
     route("GET", "/v2/models/{model}", Gate::Attested, Endpoint::Model),
     route("GET", "/v2/models/{model}/versions/{version}", Gate::Attested, Endpoint::Model),
     route("GET", "/v2/models/{model}/ready", Gate::Attested, Endpoint::ModelReady),
     route("GET", "/v2/models/{model}/versions/{version}/ready", Gate::Attested, Endpoint::ModelReady),
+    route("GET", "/v2/models/{model}/config", Gate::Attested, Endpoint::ModelConfig),
+    route("GET", "/v2/models/{model}/versions/{version}/config", Gate::Attested, Endpoint::ModelConfig),
+    route("GET", "/v2/models/{model}/stats", Gate::Attested, Endpoint::ModelStats),
+    route("GET", "/v2/models/{model}/versions/{version}/stats", Gate::Attested, Endpoint::ModelStats),
     route("POST", "/v2/models/{model}/infer", Gate::Attested, Endpoint::Infer),
     route("POST", "/v2/models/{model}/versions/{version}/infer", Gate::Attested, Endpoint::Infer),
 ];
@@ -79,17 +99,23 @@ impl Endpoint {
         match self {
             Self::Live => get(health::live),
             Self::Ready => get(health::ready),
+            Self::Metrics => get(metrics::metrics),
             Self::Attest => post(attest::attest),
             Self::Server => get(health::server),
-            Self::Model => get(oip::metadata),
-            Self::ModelReady => get(oip::ready),
+            Self::Models => get(models::list),
+            Self::Index => post(models::index),
+            Self::AllStats => get(stats::all),
+            Self::Model => get(models::metadata),
+            Self::ModelConfig => get(models::config),
+            Self::ModelStats => get(stats::one),
+            Self::ModelReady => get(models::ready),
             Self::Infer => post(infer::infer),
         }
     }
 }
 
-/// The router of one connection.
-pub fn router(service: &Arc<Service>, session: Arc<Session>) -> Router {
+/// The router of all connections. A request brings its session, an `Arc<Session>`, as an extension.
+pub fn router(service: &Arc<Service>) -> Router {
     let mut router = Router::new();
     for route in ROUTES {
         router = router.route(route.path, route.endpoint.handler());
@@ -98,7 +124,6 @@ pub fn router(service: &Arc<Service>, session: Arc<Session>) -> Router {
         .method_not_allowed_fallback(|| async { EnclaveError::MethodUnsupported })
         .fallback(|| async { EnclaveError::RouteUnknown })
         .layer(from_fn_with_state(service.clone(), gate))
-        .layer(Extension(session))
         .with_state(service.clone())
 }
 
@@ -126,7 +151,8 @@ async fn gate(
 async fn refuse(service: &Service, error: EnclaveError, request: Request<Body>) -> Response {
     let waits = request.headers().contains_key(header::EXPECT);
     if error == EnclaveError::Reattest && !waits {
-        body::discard(request.into_body(), service.max_body_bytes, service.request_timeout).await;
+        let deadline = tokio::time::Instant::now() + service.request_timeout;
+        body::discard(request.into_body(), service.max_body_bytes, deadline).await;
     }
     let response = error.into_response();
     debug_assert_ne!(response.status(), StatusCode::OK);
