@@ -38,6 +38,18 @@ pub struct Args {
     /// Longest time for one request, in seconds.
     #[arg(long, default_value_t = 30)]
     request_timeout_s: u32,
+    /// Largest answer of a model in bytes, as tensors; 64 MiB where nothing is said.
+    #[arg(long, value_name = "BYTES")]
+    max_answer_bytes: Option<u64>,
+    /// Memory of each process that runs a model, in MiB; follows from the model's size where nothing is said.
+    #[arg(long, value_name = "MIB")]
+    runner_memory_mib: Option<u64>,
+    /// So many requests wait for one model before the next is refused; 64 where nothing is said.
+    #[arg(long, value_name = "REQUESTS")]
+    queue: Option<u32>,
+    /// Fill answers up to a multiple of so many bytes, a power of two from 64 to 65,536: their lengths tell less.
+    #[arg(long, value_name = "BYTES")]
+    pad_answers_to: Option<u32>,
     /// Let the enclave start on a kernel that enforces its fence only in part or not at all (before Linux 6.12).
     #[arg(long)]
     landlock_best_effort: bool,
@@ -95,10 +107,20 @@ fn text(args: &Args) -> Result<String, Failure> {
         inner += &format!("\n[[models]]\nid = \"{id}\"\nmin_sequence = {floor}\nrelease = \"online\"\n");
     }
     inner += &format!(
-        "\n[limits]\nmax_body_bytes = {}\nmax_connections = {}\nrequest_timeout_s = {}\n\n\
-         [session]\nwindow_ms = 20\nwindow_leaves = 1024\n",
+        "\n[limits]\nmax_body_bytes = {}\nmax_connections = {}\nrequest_timeout_s = {}\n",
         args.max_body_bytes, args.max_connections, args.request_timeout_s
     );
+    for (name, value) in [
+        ("max_answer_bytes", args.max_answer_bytes),
+        ("runner_memory_mib", args.runner_memory_mib),
+        ("queue", args.queue.map(u64::from)),
+    ] {
+        inner += &value.map_or_else(String::new, |value| format!("{name} = {value}\n"));
+    }
+    inner += "\n[session]\nwindow_ms = 20\nwindow_leaves = 1024\n";
+    if let Some(bytes) = args.pad_answers_to {
+        inner += &format!("\n[privacy]\npad_answers_to = {bytes}\n");
+    }
     Ok(format!("version = \"0.1.0\"\nalgorithm = \"sha256\"\n\n[data]\n\"vouchsafe.toml\" = '''\n{inner}'''\n"))
 }
 

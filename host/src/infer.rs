@@ -4,9 +4,10 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use vouchsafe_customer::{InferInput, Receipted, connect, json_answer, outputs_text};
+use vouchsafe_customer::{InferInput, Receipted, binary_header, connect, json_answer, outputs_text};
 
 use crate::{
+    caller::CallerArgs,
     failure::{Failure, Outcome},
     files,
     runtime::block_on_interruptible,
@@ -33,6 +34,8 @@ pub struct Args {
     /// Ask for a receipt and write it here; FILE.salt, FILE.request and FILE.response are written beside it.
     #[arg(long)]
     receipt: Option<PathBuf>,
+    #[command(flatten)]
+    caller: CallerArgs,
 }
 
 pub fn run(args: &Args, json: bool) -> Outcome {
@@ -40,17 +43,19 @@ pub fn run(args: &Args, json: bool) -> Outcome {
         .map_err(|e| Failure::usage(format!("--model: {e}"), "use the id in the vendor's package"))?;
     let input = InferInput::parse(&files::read(&args.input, 64 << 20)?)?;
     let policy = verify::policy(&args.policy)?;
+    let caller = args.caller.read()?;
     // Told before data is sent: an answer that cannot be kept is lost.
     for suffix in args.receipt.iter().flat_map(|_| ["", ".salt", ".request", ".response"]) {
         args.receipt.as_deref().map_or(Ok(()), |path| files::absent(&named(path, suffix)))?;
     }
     let mode = policy.mode();
     block_on_interruptible(async {
-        let mut pinned = connect(&args.address, policy).await.map_err(|e| Failure::under(&e, mode))?;
-        let answer: Value = match &args.receipt {
-            None => pinned.infer(&args.model, &input).await?,
+        let pinned = connect(&args.address, policy).await.map_err(|e| Failure::under(&e, mode))?;
+        let mut pinned = pinned.with_caller(caller);
+        let request = pinned.infer_request(&args.model, &input).await?;
+        let response = match &args.receipt {
+            None => pinned.send(request).await?,
             Some(path) => {
-                let request = pinned.infer_request(&args.model, &input).await?;
                 let body = request.body().clone();
                 match pinned.infer_with_receipt(request).await? {
                     Receipted::Answered(answer) => {
@@ -58,12 +63,13 @@ pub fn run(args: &Args, json: bool) -> Outcome {
                         beside(path, ".salt", answer.salt.to_text().as_bytes())?;
                         beside(path, ".request", &body)?;
                         beside(path, ".response", answer.response.body())?;
-                        json_answer(&answer.response)?
+                        answer.response
                     }
-                    Receipted::Unanswered(response) => json_answer(&response)?,
+                    Receipted::Unanswered(response) => response,
                 }
             }
         };
+        let answer: Value = json_answer(&response)?;
         if json {
             println!("{answer}");
         } else {
@@ -71,6 +77,10 @@ pub fn run(args: &Args, json: bool) -> Outcome {
             print!("\n{}", outputs_text(&answer));
             if let Some(path) = &args.receipt {
                 println!("\nreceipt in {}: `vouchsafe receipt verify` reads it", path.display());
+                match binary_header(&response)? {
+                    0 => {}
+                    length => println!("the response is binary: compare it with --response-header-len {length}"),
+                }
             }
         }
         Ok(())

@@ -3,6 +3,7 @@
 
 mod broker;
 mod broker_text;
+mod caller;
 mod clock;
 mod collateral;
 mod config;
@@ -55,7 +56,7 @@ const EXITS: &str = "Exit status: 0 done, 1 usage, 2 not authentic, 3 collateral
 
 #[derive(Subcommand)]
 enum Command {
-    /// Make a vendor's signing key.
+    /// Make a vendor's signing key, a caller's key or an API key.
     Keys(keys::Args),
     /// Seal an ONNX model into a package that only a granted enclave can open.
     Seal(seal::Args),

@@ -135,6 +135,8 @@ fn datatype(element: u8) -> Option<&'static str> {
         "FLOAT" => "FP32",
         "DOUBLE" => "FP64",
         "FLOAT16" => "FP16",
+        "BFLOAT16" => "BF16",
+        "STRING" => "BYTES",
         name @ ("UINT8" | "INT8" | "UINT16" | "INT16" | "INT32" | "INT64" | "BOOL" | "UINT32" | "UINT64") => name,
         _ => return None,
     })
@@ -261,7 +263,7 @@ mod tests {
         for value_type in [
             ValueType::Missing,
             ValueType::Sequence,
-            ValueType::Tensor { element: 8, shape: Some(vec![1]) },
+            ValueType::Tensor { element: 14, shape: Some(vec![1]) },
             ValueType::Tensor { element: 1, shape: None },
         ] {
             report.inputs[0].value_type = value_type;

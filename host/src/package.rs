@@ -191,10 +191,22 @@ fn print_usage(policy: &Value) {
         None => println!("inputs           {}", word(&policy["inputs"])),
         Some(inputs) => inputs.iter().for_each(|input| {
             let finite = if input["finite"] == true { ", no NaN and no infinity" } else { "" };
-            println!("input            {} {} {}{finite}", word(&input["name"]), word(&input["dtype"]), input["shape"]);
+            let range = match &input["range"] {
+                Value::Null => String::new(),
+                range => format!(", {} to {}", range["min"], range["max"]),
+            };
+            println!(
+                "input            {} {} {}{finite}{range}",
+                word(&input["name"]),
+                word(&input["dtype"]),
+                input["shape"]
+            );
         }),
     }
     for rule in ["outputs", "callers", "quotas"] {
-        println!("{rule:<16} {}", word(&policy[rule]));
+        match policy[rule].as_array() {
+            None => println!("{rule:<16} {}", word(&policy[rule])),
+            Some(list) => list.iter().for_each(|one| println!("{:<16} {one}", rule.trim_end_matches('s'))),
+        }
     }
 }

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use vouchsafe_attestation::receipt::MAX_RECEIPT;
+use vouchsafe_attestation::receipt::{MAX_RECEIPT, RAW_FORM};
 use vouchsafe_customer::{Bodies, Body, Salt, receipt_json, receipt_table, verify_receipt};
 
 use crate::{
@@ -40,7 +40,7 @@ struct Verify {
     /// As of when, for example 2026-11-21T12:00:00Z [default: now].
     #[arg(long)]
     at: Option<String>,
-    /// The exact request body, to compare.
+    /// The exact request body, to compare; of a compressed one the bytes before compression.
     #[arg(long, requires_all = ["response", "salt"])]
     request: Option<PathBuf>,
     /// The exact response body, to compare.
@@ -49,12 +49,16 @@ struct Verify {
     /// The salt that was written beside the receipt.
     #[arg(long, requires = "request")]
     salt: Option<PathBuf>,
-    /// Length of the JSON part when the request was binary.
-    #[arg(long, default_value_t = 0)]
+    /// Length of the JSON part when the request was binary: its Inference-Header-Content-Length. `raw` when that was 0.
+    #[arg(long, default_value = "0", value_parser = framed)]
     request_header_len: u64,
-    /// Length of the JSON part when the response was binary.
+    /// Length of the JSON part when the response was binary: its Inference-Header-Content-Length.
     #[arg(long, default_value_t = 0)]
     response_header_len: u64,
+}
+
+fn framed(word: &str) -> Result<u64, std::num::ParseIntError> {
+    if word == "raw" { Ok(RAW_FORM) } else { word.parse() }
 }
 
 pub fn run(args: &Args, json: bool) -> Outcome {

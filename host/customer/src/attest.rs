@@ -14,7 +14,7 @@ use vouchsafe_attestation::{
 };
 use vouchsafe_policies::{Appraised, Binding, Expected, Policy, appraise, plausible};
 
-use crate::{ConnectOptions, CustomerError, channel::ChannelFacts, line::Line, pinned::peer_refusal};
+use crate::{ConnectOptions, CustomerError, channel::ChannelFacts, line::Line, peer::peer_refusal};
 
 const PATH: &str = "/v1/attest";
 /// SEV-SNP evidence with every item at its cap fits, in base64, and genuine TDX evidence takes about a tenth of it.

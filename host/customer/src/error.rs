@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 use vouchsafe_attestation::{EncodingError, VerifyError};
 use vouchsafe_policies::Refusal;
 
+use crate::peer;
+
 /// Why there is no verdict, no connection or no answer.
 #[derive(Debug)]
 pub enum CustomerError {
@@ -43,6 +45,8 @@ pub enum CustomerError {
         code: &'static str,
         /// Its HTTP status.
         status: u16,
+        /// After how many seconds it says to ask again (`Retry-After`).
+        retry_after_s: Option<u32>,
     },
     /// A receipt that does not hold, or a verdict that speaks of no session: `RECEIPT_*`, `SESSION_UNBOUND`.
     Receipt {
@@ -63,7 +67,7 @@ pub enum CustomerError {
         kind: io::ErrorKind,
     },
     /// The caller asked for something that is never done: `PROXY_NOT_LOOPBACK`, `ADDRESS_INVALID`, `INPUT_INVALID`,
-    /// `PATH_REFUSED`.
+    /// `PATH_REFUSED`, `API_KEY_INVALID`, `CONTENT_ENCODING`.
     Usage {
         /// The stable code.
         code: &'static str,
@@ -105,7 +109,7 @@ impl CustomerError {
         match self {
             Self::Verify(error) => error.exit(),
             Self::Refused(refusal) => refusal.exit(),
-            Self::Peer { code, status } => peer_exit(code, *status),
+            Self::Peer { code, status, .. } => peer::exit(code, *status),
             Self::Network { .. } | Self::Timeout { .. } | Self::Wire { .. } => 8,
             Self::Receipt { .. } | Self::Encoding(_) => 2,
             Self::Local { .. } => 9,
@@ -128,17 +132,7 @@ impl CustomerError {
                 "PEER_RESPONSE_TOO_LARGE" => "Ask for fewer rows at a time, or raise the response limit.",
                 _ => "Does a Vouchsafe enclave answer at this address? Ask the operator for its log.",
             },
-            Self::Peer { code, .. } => match *code {
-                "REATTEST" => "The service is changing its model; try again in a moment.",
-                "LEASE_LAPSED" => "The vendor's lease has ended; the operator must renew it.",
-                "MODEL_UNKNOWN" => "`vouchsafe verify` prints which models it serves.",
-                "INPUT_UNKNOWN" | "INPUT_MISSING" | "INPUT_REPEATED" | "INPUT_DTYPE" | "INPUT_SHAPE"
-                | "INPUT_NOT_FINITE" | "BATCH_TOO_LARGE" => {
-                    "Compare the request with the model's inputs: the service describes them under /v2/models/MODEL."
-                }
-                "PEER_STATUS" => "Does a Vouchsafe enclave answer at this address, or a broker or another service?",
-                _ => "The service refused; its operator can tell why.",
-            },
+            Self::Peer { code, .. } => peer::advice(code),
             Self::Receipt { code, .. } => match *code {
                 "RECEIPT_MISSING" => {
                     "The service gave no receipt: it may not support them. Do not use the answer if you need one."
@@ -168,6 +162,10 @@ impl CustomerError {
                 "ADDRESS_INVALID" => "Write it as HOST:PORT.",
                 "MODEL_NOT_CLAIMED" => "`vouchsafe verify` prints which models the enclave serves.",
                 "INPUT_INVALID" => "Give {\"inputs\": [...]} or {\"rows\": [[...], ...]}.",
+                "API_KEY_INVALID" => {
+                    "Name a file that holds the key and nothing else; `vouchsafe keys api-key` makes one."
+                }
+                "CONTENT_ENCODING" => "Compress with gzip or with deflate (zlib), or not at all.",
                 _ => "See --help.",
             },
         }
@@ -223,16 +221,6 @@ impl CustomerError {
     }
 }
 
-/// A refusal of the request itself is the caller's (1) or the usage policy's (4); any other is the peer's (8).
-fn peer_exit(code: &str, status: u16) -> u8 {
-    match (code, status) {
-        ("PEER_STATUS" | "REATTEST" | "ATTEST_ACCEPT" | "ATTEST_FIRST" | "REQUEST_TIMEOUT", _) => 8,
-        (code, _) if code.starts_with("USAGE_") => 4,
-        (_, 400..=499) => 1,
-        _ => 8,
-    }
-}
-
 impl fmt::Display for CustomerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -243,8 +231,13 @@ impl fmt::Display for CustomerError {
             Self::Network { step, kind } => write!(f, "the network failed ({step}): {kind}"),
             Self::Timeout { step, after_ms } => write!(f, "the peer was not done within {after_ms} ms ({step})"),
             Self::Wire { fact, .. } | Self::Receipt { fact, .. } | Self::Usage { fact, .. } => f.write_str(fact),
-            Self::Peer { code: "PEER_STATUS", status } => write!(f, "the service answered with HTTP status {status}"),
-            Self::Peer { code, status } => write!(f, "the service refused with {code} (HTTP status {status})"),
+            Self::Peer { code, status, retry_after_s } => {
+                match *code {
+                    "PEER_STATUS" => write!(f, "the service answered with HTTP status {status}"),
+                    code => write!(f, "the service refused with {code} (HTTP status {status})"),
+                }?;
+                retry_after_s.map_or(Ok(()), |s| write!(f, "; it says to ask again in {s} s"))
+            }
             Self::Encoding(error) => error.fmt(f),
             Self::Local { fact, kind, .. } => write!(f, "{fact}: {kind}"),
         }

@@ -109,6 +109,9 @@ fn column(output: &Value) -> (String, Vec<String>) {
     let name = output.get("name").and_then(Value::as_str).unwrap_or("output");
     let rows = output.pointer("/shape/0").and_then(Value::as_u64).unwrap_or(1).max(1);
     let data = output.get("data").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    if let Some(bytes) = output.pointer("/parameters/binary_data_size").and_then(Value::as_u64) {
+        return (printable(name), vec![format!("({bytes} bytes, binary)")]);
+    }
     let width = data.len().div_ceil(usize::try_from(rows).unwrap_or(usize::MAX)).max(1);
     let row = |row: &[Value]| row.iter().map(scalar_text).collect::<Vec<_>>().join(" ");
     (printable(name), data.chunks(width).map(row).collect())
@@ -179,5 +182,7 @@ mod tests {
         let table = "row  label  p\u{fffd}\n0    1      0.1 0.9\n1    0      0.8 0.2\n\nrow  sum\n0    7\n";
         assert_eq!(outputs_text(&answer), table);
         assert_eq!(outputs_text(&json!({})), "");
+        let binary = json!({"outputs": [{"name": "b", "shape": [9], "parameters": {"binary_data_size": 36}}]});
+        assert_eq!(outputs_text(&binary), "row  b\n0    (36 bytes, binary)\n");
     }
 }

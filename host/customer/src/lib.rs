@@ -2,6 +2,7 @@
 //! It does not judge the model's answers, and nothing here makes a host available.
 
 mod attest;
+mod caller;
 mod channel;
 mod connect;
 mod error;
@@ -9,6 +10,7 @@ mod input;
 mod line;
 mod log;
 mod options;
+mod peer;
 mod pinned;
 mod proxy;
 mod receipt;
@@ -16,12 +18,14 @@ mod report;
 mod table;
 mod verdict;
 
+pub use caller::Caller;
 pub use connect::{connect, connect_with};
 pub use error::CustomerError;
 pub use input::{InferInput, outputs_text};
 pub use log::{LogSummary, PROXY_LOG_LABEL, ProxyLog, verify_log};
 pub use options::ConnectOptions;
-pub use pinned::{Pinned, json_answer};
+pub use peer::{binary_header, json_answer};
+pub use pinned::Pinned;
 pub use proxy::{Listen, ListenAddress, ProxyOptions, proxy};
 pub use receipt::{
     Answer, Bodies, BodiesVerdict, Body, RECEIPT_PROVES_NO_TIME, ReceiptVerdict, Receipted, Salt, verify_receipt,

@@ -4,17 +4,18 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hyper::{Method, Request, Response, StatusCode, header};
-use serde::Deserialize;
+use hyper::{Method, Request, Response, header};
 use serde_json::Value;
 use vouchsafe_attestation::{Claims, LeafCache, UnixTime, claims::model_id, receipt::SessionRecord};
 use vouchsafe_policies::{Appraised, Policy};
 
 use crate::{
-    ConnectOptions, CustomerError, InferInput,
+    Caller, ConnectOptions, CustomerError, InferInput,
     attest::{Attested, attest},
+    caller::{Call, is_call, name_caller},
     channel::ChannelFacts,
     line::Line,
+    peer::{asks_to_reattest, json_answer},
     receipt::model_of,
 };
 
@@ -29,6 +30,9 @@ pub struct Pinned {
     policy: Arc<Policy>,
     options: ConnectOptions,
     cache: Arc<LeafCache>,
+    caller: Option<Arc<Caller>>,
+    /// Inferences so far in the caller's name.
+    calls: u64,
 }
 
 impl Pinned {
@@ -41,7 +45,15 @@ impl Pinned {
         options: ConnectOptions,
         cache: Arc<LeafCache>,
     ) -> Self {
-        Self { address: address.to_owned(), line, channel, attested, policy, options, cache }
+        let address = address.to_owned();
+        Self { address, line, channel, attested, policy, options, cache, caller: None, calls: 0 }
+    }
+
+    /// The same connection; every inference on it is sent in this caller's name. With a caller, `Authorization` of requests
+    /// is dropped; `Vouchsafe-Caller` of requests always is, since only the connection can make one that holds.
+    pub fn with_caller(mut self, caller: Option<Arc<Caller>>) -> Self {
+        self.caller = caller;
+        self
     }
 
     /// Sends one request and returns its whole answer. Evidence older than the policy allows is renewed first, on this
@@ -63,7 +75,8 @@ impl Pinned {
         let answer = self.exchange(again).await?;
         if asks_to_reattest(&answer) {
             self.line.close();
-            return Err(CustomerError::Peer { code: "REATTEST", status: answer.status().as_u16() });
+            let status = answer.status().as_u16();
+            return Err(CustomerError::Peer { code: "REATTEST", status, retry_after_s: None });
         }
         Ok(answer)
     }
@@ -194,12 +207,17 @@ impl Pinned {
     }
 
     /// Data goes only to a model that the evidence in force names: after a renewal it may be another list.
-    async fn exchange(&mut self, request: Request<Bytes>) -> Result<Response<Bytes>, CustomerError> {
+    async fn exchange(&mut self, mut request: Request<Bytes>) -> Result<Response<Bytes>, CustomerError> {
         if let Some(model) = model_of(request.uri().path())
             && self.claims().and_then(|claims| claims.model(model)).is_none()
         {
             return Err(NOT_CLAIMED);
         }
+        // Counted for each time that it is sent: a request that goes again after a renewal is signed again.
+        self.calls += u64::from(is_call(&request));
+        let Attested { appraised, record, .. } = &self.attested;
+        let call = Call { mode: appraised.mode(), tee: record.tee, ekm: &self.channel.ekm, counter: self.calls };
+        name_caller(self.caller.as_deref(), &mut request, &call);
         self.line.exchange(request, "request", self.options.request_timeout, self.options.max_response_bytes).await
     }
 }
@@ -207,72 +225,6 @@ impl Pinned {
 const NOT_CLAIMED: CustomerError =
     CustomerError::usage("MODEL_NOT_CLAIMED", "the evidence does not name this model, so no data was sent to it");
 const BAD_MODEL: CustomerError = CustomerError::usage("INPUT_INVALID", "this is not a name that a model can have");
-
-/// A 200 with JSON, or the service's refusal.
-///
-/// # Errors
-/// `PEER_PROTOCOL` for other than JSON; `PEER_STATUS` or the service's code for any status but 200.
-pub fn json_answer(answer: &Response<Bytes>) -> Result<Value, CustomerError> {
-    if answer.status() == StatusCode::OK {
-        serde_json::from_slice(answer.body())
-            .map_err(|_| CustomerError::wire("PEER_PROTOCOL", "the answer is not JSON"))
-    } else {
-        Err(peer_refusal(answer))
-    }
-}
-
-/// The refusal of the service: its code when it is one that this release knows.
-pub(crate) fn peer_refusal(answer: &Response<Bytes>) -> CustomerError {
-    let said = peer_code(answer.body());
-    let code = KNOWN_PEER_CODES.iter().find(|known| said.as_deref() == Some(known)).copied().unwrap_or("PEER_STATUS");
-    CustomerError::Peer { code, status: answer.status().as_u16() }
-}
-
-/// Codes that a service may answer with and that are repeated here; every other one is `PEER_STATUS`, never quoted.
-const KNOWN_PEER_CODES: [&str; 30] = [
-    "ATTEST_ACCEPT",
-    "ATTEST_FIRST",
-    "BATCH_TOO_LARGE",
-    "BODY_INCOMPLETE",
-    "BODY_TOO_LARGE",
-    "BUSY",
-    "CONTENT_ENCODING",
-    "ENGINE_FAILED",
-    "EVIDENCE_DEVICE",
-    "HEADER_INVALID",
-    "INPUT_DATA",
-    "INPUT_DTYPE",
-    "INPUT_MISSING",
-    "INPUT_NOT_FINITE",
-    "INPUT_REPEATED",
-    "INPUT_SHAPE",
-    "INPUT_UNKNOWN",
-    "JSON_INVALID",
-    "LEASE_LAPSED",
-    "METHOD_UNSUPPORTED",
-    "MODEL_UNKNOWN",
-    "OUTPUT_NOT_FINITE",
-    "OUTPUT_UNKNOWN",
-    "PARAMETER_UNSUPPORTED",
-    "REATTEST",
-    "RECEIPT_SALT",
-    "REQUEST_TIMEOUT",
-    "ROUTE_UNKNOWN",
-    "USAGE_EXPIRED",
-    "USAGE_POLICY_UNSUPPORTED",
-];
-
-fn asks_to_reattest(answer: &Response<Bytes>) -> bool {
-    answer.status() == StatusCode::CONFLICT && peer_code(answer.body()).as_deref() == Some("REATTEST")
-}
-
-fn peer_code(body: &[u8]) -> Option<String> {
-    #[derive(Deserialize)]
-    struct ErrorBody {
-        code: String,
-    }
-    (body.len() <= 16 * 1024).then(|| serde_json::from_slice::<ErrorBody>(body).ok())?.map(|b| b.code)
-}
 
 fn request(method: Method, path: &str, body: Bytes) -> Result<Request<Bytes>, CustomerError> {
     let mut builder = Request::builder().method(&method).uri(path);

@@ -18,7 +18,7 @@ use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
 use vouchsafe_policies::Policy;
 
 use self::{door::Door, forward::Forwarder, journal::Journal, lanes::Lanes, listen::Listener};
-use crate::{ConnectOptions, CustomerError, connect::host_and_port};
+use crate::{Caller, ConnectOptions, CustomerError, connect::host_and_port};
 
 /// Clients served at once; further ones wait to be accepted.
 const MAX_CLIENTS: usize = 256;
@@ -37,6 +37,8 @@ pub struct ProxyOptions {
     pub log: Option<PathBuf>,
     /// Asks for a receipt with every inference and keeps it in this directory, its salt in `salts/` below it.
     pub receipts: Option<PathBuf>,
+    /// In whose name every inference is sent, whatever local client asks. Without one a client's own `Authorization` passes.
+    pub caller: Option<Arc<Caller>>,
     /// Pinned connections at most; requests beyond wait in order.
     pub max_lanes: usize,
     /// How long a request waits for one.
@@ -50,7 +52,7 @@ pub struct ProxyOptions {
 }
 
 impl ProxyOptions {
-    /// The defaults: no log, no receipts, 8 connections, bodies up to 64 MiB.
+    /// The defaults: no log, no receipts, no caller, 8 connections, bodies up to 64 MiB.
     #[must_use]
     pub fn new(listen: Listen, upstream: impl Into<String>, policy: Arc<Policy>) -> Self {
         Self {
@@ -59,6 +61,7 @@ impl ProxyOptions {
             policy,
             log: None,
             receipts: None,
+            caller: None,
             max_lanes: 8,
             lane_wait: Duration::from_secs(60),
             max_request_bytes: 64 * 1024 * 1024,

@@ -2,6 +2,7 @@
 //! A receipt proves no time: it names the session, the exact weights and the two bodies, not when.
 
 mod ask;
+mod decoded;
 mod kept;
 
 pub use ask::{Answer, Receipted};
@@ -12,7 +13,7 @@ use hyper::header::{HeaderMap, HeaderName};
 use vouchsafe_attestation::{
     Claims,
     encoding::{b64url, from_b64url},
-    receipt::{SessionRecord, SignedStatement, Statement, verify_statement},
+    receipt::{SessionRecord, SignedStatement, Statement, framed_len, verify_statement},
 };
 
 use crate::{CustomerError, attest::random};
@@ -87,7 +88,7 @@ fn statement_of(
     Ok(statement)
 }
 
-/// The JSON part's length of a binary body, 0 for plain JSON.
+/// The JSON part's length of a binary body, 0 for plain JSON, [`RAW_FORM`](vouchsafe_attestation::receipt::RAW_FORM) for the raw form.
 ///
 /// # Errors
 /// The fact, when the header is repeated, is no number, or is larger than the body.
@@ -101,6 +102,7 @@ pub(crate) fn header_length(headers: &HeaderMap, body: &[u8]) -> Result<u64, &'s
             .filter(|t| !t.is_empty() && t.bytes().all(|b| b.is_ascii_digit()))
             .and_then(|t| t.parse::<u64>().ok())
             .filter(|n| *n <= body.len() as u64)
+            .map(|n| framed_len(Some(n)))
             .ok_or("Inference-Header-Content-Length is not a length within the body"),
         _ => Err("Inference-Header-Content-Length stands there twice"),
     }

@@ -44,6 +44,10 @@ pub fn receipt_json(verdict: &ReceiptVerdict) -> Value {
 /// A failure.
 #[must_use]
 pub fn error_json(error: &CustomerError) -> Value {
+    let retry = match error {
+        CustomerError::Peer { retry_after_s, .. } => *retry_after_s,
+        _ => None,
+    };
     let failure = json!({
         "accepted": false,
         "code": error.code(),
@@ -55,7 +59,7 @@ pub fn error_json(error: &CustomerError) -> Value {
     });
     match error {
         CustomerError::Refused(refusal) => with(refusal.to_json(), failure),
-        _ => failure,
+        _ => with(failure, retry.map_or(json!({}), |seconds| json!({"retry_after_s": seconds}))),
     }
 }
 

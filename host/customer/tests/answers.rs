@@ -332,7 +332,7 @@ async fn a_refused_request_has_no_receipt_and_its_code_is_the_services() {
     assert_eq!(error.code(), "MODEL_NOT_CLAIMED", "a model that the evidence does not name");
     let mut packed = post(b"{}");
     packed.headers_mut().insert("content-encoding", "gzip".parse().unwrap());
-    assert_eq!(pinned.infer_with_receipt(packed).await.err().unwrap().code(), "INPUT_INVALID");
+    assert_eq!(pinned.infer_with_receipt(packed).await.err().unwrap().code(), "CONTENT_ENCODING", "this is no gzip");
     let answer: Response<Bytes> = pinned.send(post(b"{}")).await.unwrap();
     assert_eq!(answer.status(), 200);
 }

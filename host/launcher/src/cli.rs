@@ -135,7 +135,7 @@ Example of a launch file:
   memory_mib = 4096
 
 Signals: SIGHUP reads the models directory and the collateral file again;
-         Ctrl-C and SIGTERM stop, with 5 s for open requests.
+         Ctrl-C and SIGTERM stop, with 12 s for open requests.
 Exit:    0 stopped by SIGTERM, 1 usage, 6 a damaged image, 7 this host cannot run the backend,
          8 the enclave never served, 9 a file or address, 130 stopped by Ctrl-C.
 The sim-* backends protect nothing: they rehearse, and every verdict about them says SIMULATED.";

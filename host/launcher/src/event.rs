@@ -248,7 +248,7 @@ impl fmt::Display for Event {
             }
             Self::Reload { renews: Renews::ModelsAndCollateral } => f.write_str("reload handed to the enclave"),
             Self::Reload { renews: Renews::Collateral } => f.write_str("collateral handed to the enclave"),
-            Self::Stopping { reason } => write!(f, "stopping ({reason}); the enclave has 5 s"),
+            Self::Stopping { reason } => write!(f, "stopping ({reason}); the enclave has 12 s"),
             Self::Stopped => f.write_str("stopped"),
             Self::Error { code, fact, advice } => write!(f, "{fact} [{code}]\n  {advice}"),
         }

@@ -27,7 +27,7 @@ use crate::{
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 const LAST_BACKOFF: Duration = Duration::from_secs(30);
 /// How long an enclave that was asked to stop may take.
-const STOP_GRACE: Duration = Duration::from_secs(5);
+const STOP_GRACE: Duration = Duration::from_secs(12);
 /// How long an enclave that said its last word, or closed its channel, may take to end.
 const END_GRACE: Duration = Duration::from_secs(2);
 /// An enclave that served this long has earned a short backoff again.

@@ -81,15 +81,19 @@ const FOR_GOOD: [(&str, Attack); 2] = [
     ("a key is asked for after the lease was revoked", session::revoked),
 ];
 
-/// Plays every attack into `played`; what was played stands there too when a later one cannot be.
+/// Plays every attack, or so many of them, into `played`; what was played stands there too when a later one cannot be.
 pub fn play(
     world: &mut World,
     stage: &mut Stage,
     progress: &mut Progress,
+    most: usize,
     played: &mut Vec<Played>,
 ) -> Result<(), Failure> {
     let own = if world.image.is_some() { &MACHINE[..] } else { &PROCESS };
-    for (title, attack) in [&ANYWHERE[..], own, &FOR_GOOD].concat() {
+    let all = [&ANYWHERE[..], own, &FOR_GOOD].concat();
+    let most = most.min(all.len());
+    // Evenly spread, the last one always among them.
+    for (title, attack) in (1..=most).filter_map(|n| all.get((n * all.len()).div_ceil(most) - 1)) {
         progress.step("attack", title);
         played.push(attack(world, stage)?);
     }

@@ -54,6 +54,9 @@ pub struct Args {
     /// Only the story, no attacks.
     #[arg(long)]
     no_attacks: bool,
+    /// At most so many attacks, spread over all of them; each one in a virtual machine takes half a minute.
+    #[arg(long, value_name = "N", conflicts_with = "no_attacks")]
+    attacks: Option<usize>,
 }
 
 const MODEL: &[u8] = include_bytes!("../../../examples/breast-cancer/model.onnx");
@@ -102,8 +105,8 @@ fn play(dir: &Path, args: Args, json: bool) -> Outcome {
     }
     let (outputs, verdict) = (stage.outputs.clone(), stage.verdict.clone());
     let mut played = Vec::new();
-    let ended =
-        if args.no_attacks { Ok(()) } else { attacks::play(&mut world, &mut stage, &mut progress, &mut played) };
+    let most = if args.no_attacks { 0 } else { args.attacks.unwrap_or(usize::MAX) };
+    let ended = attacks::play(&mut world, &mut stage, &mut progress, most, &mut played);
     progress.finish();
     drop(stage);
     let failed = played.iter().filter(|p| !p.as_expected()).count();

@@ -17,7 +17,7 @@ use crate::{
     SimulatorError, fault,
     relay::{self, RelayOptions},
     root::{self, Root},
-    serve,
+    serve::{self, Pace},
     tdx::pki::FMSPC,
 };
 
@@ -50,6 +50,9 @@ enum Role {
         /// Directory of the simulated root.
         #[arg(long, value_name = "DIR")]
         root: PathBuf,
+        /// Sign one quote after the other and at most so many per second, as real processors do (TDX: about 25).
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+        quotes_per_second: Option<u32>,
     },
     /// List the names that the file `fault` in the root's directory may hold, with what each makes wrong.
     #[command(after_help = "Example:\n  vouchsafe-simulator faults --json")]
@@ -97,7 +100,7 @@ pub fn run() -> u8 {
     };
     let outcome = match cli.role {
         Role::Root { root } => print_root(&root, cli.json),
-        Role::Serve { root } => play_processor(&root, cli.json),
+        Role::Serve { root, quotes_per_second } => play_processor(&root, Pace::new(quotes_per_second), cli.json),
         Role::Faults => {
             print_faults(cli.json);
             Ok(())
@@ -157,7 +160,7 @@ fn print_faults(json: bool) {
     }
 }
 
-fn play_processor(dir: &Path, json: bool) -> Result<(), SimulatorError> {
+fn play_processor(dir: &Path, pace: Pace, json: bool) -> Result<(), SimulatorError> {
     let control = serve::control_channel(io::stdin())?;
     let root = Root::open(dir, &mut progress)?;
     root.crl(root::now())?;
@@ -167,7 +170,7 @@ fn play_processor(dir: &Path, json: bool) -> Result<(), SimulatorError> {
     } else {
         text(&format!("SIMULATED processor ready, root sha256 {sha256}"));
     }
-    serve::serve(&Arc::new(root), control)
+    serve::serve_at(&Arc::new(root), &Arc::new(pace), control)
 }
 
 fn print_relay(event: &Value, json: bool) {

@@ -6,7 +6,8 @@ use std::{
         fd::{AsFd, OwnedFd},
         unix::net::UnixStream,
     },
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use rustix::net::{AddressFamily, SocketType, sockopt};
@@ -72,6 +73,26 @@ impl From<&SimulatorError> for Reply {
     }
 }
 
+/// How fast quotes are signed: as fast as this machine can, or one after the other in equal steps.
+pub struct Pace(Option<(Duration, Mutex<Instant>)>);
+
+impl Pace {
+    /// At most so many per second; `None` for no limit.
+    #[must_use]
+    pub fn new(per_second: Option<u32>) -> Self {
+        Self(per_second.map(|n| (Duration::from_secs(1) / n.max(1), Mutex::new(Instant::now()))))
+    }
+
+    /// Waits for this quote's turn to be ready. Whoever waits holds the processor, so that the next one waits behind.
+    fn take(&self) {
+        let Some((step, free)) = &self.0 else { return };
+        let mut free = free.lock().unwrap_or_else(PoisonError::into_inner);
+        let ready = (*free).max(Instant::now()) + *step;
+        std::thread::sleep(ready.saturating_duration_since(Instant::now()));
+        *free = ready;
+    }
+}
+
 /// The control channel that the launcher passed as standard input.
 ///
 /// # Errors
@@ -87,11 +108,19 @@ pub fn control_channel(stdin: impl AsFd) -> Result<UnixStream, SimulatorError> {
 ///
 /// # Errors
 /// `SIMULATOR_FRAME` when the channel carries something that cannot be framed.
-pub fn serve(root: &Arc<Root>, mut control: UnixStream) -> Result<(), SimulatorError> {
+pub fn serve(root: &Arc<Root>, control: UnixStream) -> Result<(), SimulatorError> {
+    serve_at(root, &Arc::new(Pace::new(None)), control)
+}
+
+/// The same at a pace that all guests of this processor share.
+///
+/// # Errors
+/// As for [`serve`].
+pub fn serve_at(root: &Arc<Root>, pace: &Arc<Pace>, mut control: UnixStream) -> Result<(), SimulatorError> {
     loop {
         let outcome = match frame::read::<ControlRequest>(&mut control) {
             Ok(Incoming::End) => return Ok(()),
-            Ok(Incoming::Frame(request)) => launch(root, &request.launch),
+            Ok(Incoming::Frame(request)) => launch(root, pace, &request.launch),
             Ok(Incoming::Malformed) => Err(SimulatorError::RequestInvalid),
             Err(error) => {
                 let _ = frame::write(&mut control, &Reply::from(&error), &[]);
@@ -115,13 +144,13 @@ pub fn serve(root: &Arc<Root>, mut control: UnixStream) -> Result<(), SimulatorE
 }
 
 /// Launches a guest and gives it a thread of its own; the guest ends when its device is closed.
-fn launch(root: &Arc<Root>, request: &LaunchRequest) -> Result<(Parts, UnixStream), SimulatorError> {
+fn launch(root: &Arc<Root>, pace: &Arc<Pace>, request: &LaunchRequest) -> Result<(Parts, UnixStream), SimulatorError> {
     let Launched { guest, measurement, files } = Guest::launch(root, request)?;
     let (ours, theirs) = UnixStream::pair().map_err(|e| SimulatorError::GuestMemory(e.kind()))?;
-    let (root, registers) = (Arc::clone(root), guest.registers().to_vec());
+    let (root, pace, registers) = (Arc::clone(root), Arc::clone(pace), guest.registers().to_vec());
     std::thread::Builder::new()
         .name("device".into())
-        .spawn(move || answer_device(&root, &guest, ours))
+        .spawn(move || answer_device(&root, &pace, &guest, ours))
         .map_err(|e| SimulatorError::GuestMemory(e.kind()))?;
     Ok((Parts { measurement, registers, files }, theirs))
 }
@@ -133,11 +162,11 @@ struct Parts {
 }
 
 /// One answer for every request, until the guest closes the device or sends what cannot be framed.
-fn answer_device(root: &Root, guest: &Guest, mut device: UnixStream) {
+fn answer_device(root: &Root, pace: &Pace, guest: &Guest, mut device: UnixStream) {
     loop {
         let answer = match frame::read::<DeviceRequest>(&mut device) {
             Ok(Incoming::End) => return,
-            Ok(Incoming::Frame(request)) => reply(root, guest, &request),
+            Ok(Incoming::Frame(request)) => reply(root, pace, guest, &request),
             Ok(Incoming::Malformed) => Err(SimulatorError::RequestInvalid),
             Err(error) => {
                 let _ = frame::write(&mut device, &Reply::from(&error), &[]);
@@ -154,9 +183,10 @@ fn answer_device(root: &Root, guest: &Guest, mut device: UnixStream) {
     }
 }
 
-fn reply(root: &Root, guest: &Guest, request: &DeviceRequest) -> Result<DeviceReply, SimulatorError> {
+fn reply(root: &Root, pace: &Pace, guest: &Guest, request: &DeviceRequest) -> Result<DeviceReply, SimulatorError> {
     match request {
         DeviceRequest::Evidence(bytes) => {
+            pace.take();
             let envelope = answer::evidence(root, guest, bytes.report_data()?, root::now())?;
             Ok(DeviceReply::Evidence(Box::new(envelope)))
         }
@@ -164,5 +194,26 @@ fn reply(root: &Root, guest: &Guest, request: &DeviceRequest) -> Result<DeviceRe
             let report = answer::td_report(root, guest, bytes.report_data()?)?;
             Ok(DeviceReply::TdReport { tdreport: Bytes(report.to_vec()) })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotes_come_one_after_the_other_at_the_given_pace_or_at_once() {
+        let begun = Instant::now();
+        let free = Pace::new(None);
+        (0..1000).for_each(|_| free.take());
+        assert!(begun.elapsed() < Duration::from_secs(20), "control: nobody waits");
+        let pace = Pace::new(Some(100));
+        let begun = Instant::now();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..5).for_each(|_| pace.take()));
+            }
+        });
+        assert!(begun.elapsed() >= Duration::from_millis(200), "twenty quotes at a hundred per second");
     }
 }

@@ -81,7 +81,8 @@ impl Forwarder {
     }
 
     /// Sends on a proved connection. When a connection that stood idle turns out to be lost, the request goes once more,
-    /// on a new one that has proved itself: an inference changes nothing, so asking twice is the same as asking once.
+    /// on a new one that has proved itself: an inference changes nothing, so asking twice is the same as asking once (a
+    /// quota may count both).
     async fn through(&self, request: Request<Bytes>) -> Result<Response<Bytes>, CustomerError> {
         let mut lane = self.lanes.take(&self.journal).await?;
         let first = self.once(&mut lane, again(&request)).await;
@@ -92,7 +93,8 @@ impl Forwarder {
             }
             other => other,
         };
-        if outcome.is_ok() {
+        // A request that is refused here, before anything of it is sent, costs no connection.
+        if matches!(outcome, Ok(_) | Err(CustomerError::Usage { .. })) {
             self.lanes.give_back(lane);
         }
         outcome

@@ -8,12 +8,13 @@ use vouchsafe_attestation::LeafCache;
 use vouchsafe_policies::Policy;
 
 use super::{ProxyOptions, journal::Journal};
-use crate::{ConnectOptions, CustomerError, Pinned, channel::within, connect::connect_sharing};
+use crate::{Caller, ConnectOptions, CustomerError, Pinned, channel::within, connect::connect_sharing};
 
 pub(super) struct Lanes {
     upstream: String,
     policy: Arc<Policy>,
     connect: ConnectOptions,
+    caller: Option<Arc<Caller>>,
     /// Every connection shows the same machine's collateral.
     cache: Arc<LeafCache>,
     wait: std::time::Duration,
@@ -34,6 +35,7 @@ impl Lanes {
             upstream,
             policy: Arc::clone(&options.policy),
             connect: options.connect,
+            caller: options.caller.clone(),
             cache: Arc::default(),
             wait: options.lane_wait,
             free: Arc::new(Semaphore::new(options.max_lanes.max(1))),
@@ -80,7 +82,7 @@ impl Lanes {
         match connect_sharing(&self.upstream, Arc::clone(&self.policy), self.connect, Arc::clone(&self.cache)).await {
             Ok(pinned) => {
                 journal.verdict(&pinned).await?;
-                Ok(pinned)
+                Ok(pinned.with_caller(self.caller.clone()))
             }
             Err(error) => {
                 journal.refused(&error, self.mode()).await?;

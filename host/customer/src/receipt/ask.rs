@@ -8,7 +8,7 @@ use vouchsafe_attestation::{
     receipt::{ReceiptFile, SignedStatement, Statement, request_digest, response_digest},
 };
 
-use super::{RECEIPT_HEADER, Salt, header_length, statement_of};
+use super::{RECEIPT_HEADER, Salt, decoded::decoded, header_length, statement_of};
 use crate::{CustomerError, Pinned};
 
 /// Statement and signature are about 1 KiB.
@@ -44,10 +44,11 @@ impl Answer {
 }
 
 impl Pinned {
-    /// Sends one inference, demands a receipt with a fresh salt and verifies it against session and bodies.
+    /// Sends one inference, demands a receipt with a fresh salt and verifies it against session and bodies. A request
+    /// compressed with gzip or deflate is sent as it is; the receipt names the body before compression.
     ///
     /// # Errors
-    /// As [`Pinned::send`], and `RECEIPT_*`.
+    /// As [`Pinned::send`], `RECEIPT_*`, and before anything is sent `CONTENT_ENCODING` for a body that cannot be inflated.
     pub async fn infer_with_receipt(&mut self, request: Request<Bytes>) -> Result<Receipted, CustomerError> {
         self.infer_with_salt(request, Salt::random()?).await
     }
@@ -61,16 +62,13 @@ impl Pinned {
         mut request: Request<Bytes>,
         salt: Salt,
     ) -> Result<Receipted, CustomerError> {
+        let sent = decoded(request.headers(), request.body()).await?;
         let headers = request.headers_mut();
-        if headers.get(header::CONTENT_ENCODING).is_some_and(|v| v != "identity") {
-            return Err(CustomerError::usage("INPUT_INVALID", "a compressed request cannot have a receipt"));
-        }
         headers.remove(header::ACCEPT_ENCODING);
         let text = HeaderValue::from_str(&salt.to_text())
             .map_err(|_| CustomerError::receipt("RECEIPT_SALT_INVALID", "the salt cannot be sent"))?;
         headers.insert(RECEIPT_HEADER, text);
         let model = model_of(request.uri().path()).map(str::to_owned);
-        let sent = request.body().clone();
         let sent_header =
             header_length(request.headers(), &sent).map_err(|fact| CustomerError::usage("INPUT_INVALID", fact))?;
 

@@ -212,6 +212,19 @@ pub enum Fault {
     TooLarge,
     /// An answer of 2 MiB.
     Large,
+    /// Refuses every inference with this status, code and `Retry-After`.
+    Refuse(u16, &'static str, &'static str),
+}
+
+/// One request as it arrived on an attested session, whatever the answer was.
+#[derive(Clone)]
+pub struct Heard {
+    pub ekm: [u8; 32],
+    pub method: String,
+    /// As in the request line.
+    pub path: String,
+    pub headers: hyper::HeaderMap,
+    pub body: Bytes,
 }
 
 pub struct FakeEnclave {
@@ -230,6 +243,8 @@ pub struct State {
     pub fault: Mutex<Fault>,
     /// Path and body of every request that was answered with 200.
     pub served: Mutex<Vec<(String, Bytes)>>,
+    /// Every request with its body, those that were refused too.
+    pub heard: Mutex<Vec<Heard>>,
     tasks: Mutex<Vec<tokio::task::AbortHandle>>,
 }
 
@@ -255,6 +270,7 @@ impl FakeEnclave {
             attested: AtomicU64::new(0),
             fault: Mutex::new(Fault::None),
             served: Mutex::default(),
+            heard: Mutex::default(),
             tasks: Mutex::default(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -292,6 +308,11 @@ impl FakeEnclave {
         self.state.sequence.store(sequence, Ordering::SeqCst);
     }
 
+    /// What was heard since the last time.
+    pub fn heard(&self) -> Vec<Heard> {
+        std::mem::take(&mut self.state.heard.lock().unwrap())
+    }
+
     /// Connections so far, attestations so far, requests served so far.
     pub fn counts(&self) -> (u64, u64, usize) {
         let state = &self.state;
@@ -324,7 +345,9 @@ async fn answer(state: Arc<State>, session: Arc<Session>, request: Request<Incom
     match last {
         None => Ok(json_answer(403, &json!({"error": "attest first", "code": "ATTEST_FIRST"}))),
         Some((attested, ..)) if attested != sequence || fault == Fault::ReattestForEver => {
-            let _forgotten = whole(body).await;
+            if let Ok(body) = whole(body).await {
+                state.hears(&session, &head, &body);
+            }
             Ok(json_answer(409, &json!({"error": "attest again", "code": "REATTEST"})))
         }
         Some((_, nonce, claims)) => {
@@ -332,6 +355,12 @@ async fn answer(state: Arc<State>, session: Arc<Session>, request: Request<Incom
                 return Ok(json_answer(413, &json!({"error": "too large", "code": "BODY_TOO_LARGE"})));
             }
             let body = whole(body).await?;
+            state.hears(&session, &head, &body);
+            if let (Fault::Refuse(status, code, retry), "POST") = (fault, head.method.as_str()) {
+                let mut refusal = json_answer(status, &json!({"error": "refused", "code": code}));
+                refusal.headers_mut().insert("retry-after", retry.parse().unwrap());
+                return Ok(refusal);
+            }
             if fault == Fault::Hangup {
                 return Err(std::io::ErrorKind::ConnectionAborted.into());
             }
@@ -342,7 +371,15 @@ async fn answer(state: Arc<State>, session: Arc<Session>, request: Request<Incom
             if head.method == "GET" {
                 return Ok(json_answer(200, &metadata(head.headers.contains_key("x-hop"))));
             }
-            // An echo, with the length header as it came.
+            // An echo of the decoded body, with the length header as it came.
+            let body = match head.headers.get("content-encoding").map(|v| v.to_str().unwrap()) {
+                Some("gzip") => {
+                    let mut plain = Vec::new();
+                    flate2::read::GzDecoder::new(&body[..]).read_to_end(&mut plain)?;
+                    Bytes::from(plain)
+                }
+                _ => body,
+            };
             let mut response = Response::new(Full::new(body.clone()));
             let length = head.headers.get("inference-header-content-length").cloned();
             let header_len = length.as_ref().map_or(0, |l| l.to_str().unwrap().parse().unwrap());
@@ -398,6 +435,16 @@ fn json_answer(status: u16, body: &Value) -> Response<Full<Bytes>> {
 }
 
 impl State {
+    fn hears(&self, session: &Session, head: &hyper::http::request::Parts, body: &Bytes) {
+        self.heard.lock().unwrap().push(Heard {
+            ekm: session.ekm,
+            method: head.method.to_string(),
+            path: head.uri.to_string(),
+            headers: head.headers.clone(),
+            body: body.clone(),
+        });
+    }
+
     fn claims(&self, sequence: u64) -> Claims {
         Claims {
             v: 1,
