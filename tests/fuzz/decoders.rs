@@ -17,9 +17,14 @@ use std::{
 };
 
 use vouchsafe_attestation::{
-    Anchors, Collateral, Evidence, EvidenceEnvelope, Mode, TdxCollateral, UnixTime, collateral, lp::sha256, verify,
+    Anchors, Collateral, Ed25519Public, Evidence, EvidenceEnvelope, Mode, TdxCollateral, UnixTime, collateral,
+    lp::sha256, verify,
 };
-use vouchsafe_policies::Policy;
+use vouchsafe_oip::{Answer, Dtype, Encoding, Limits, Port, Ports, Request, Tensor, Wanted, inflate as inflate_body};
+use vouchsafe_policies::{
+    Policy,
+    usage::{Callers, Credential, Inputs, Outputs, QuotaBook, UsagePolicy},
+};
 use vouchsafe_sealed::{SealedError, Shelf, Volume};
 
 /// The committed base of each technology: accepted evidence whose keys exist no more.
@@ -35,6 +40,22 @@ pub const TDX_POLICY: &str = include_str!("../vectors/evidence/tdx/base/policy.t
 /// A volume of two packages, and the key that signed both.
 pub const VOLUME: &[u8] = include_bytes!("../vectors/volume/accept-two-models/volume.bin");
 const VENDOR: &str = include_str!("../vectors/sealed/accept-small/vendor.pub");
+/// A usage policy with every rule.
+pub const USAGE_POLICY: &str = r#"{
+  "version": 1, "model": "breast-cancer", "expires": "2027-01-01T00:00:00Z",
+  "limits": {"max_batch": 16, "max_body_bytes": 65536},
+  "inputs": [
+    {"name": "x", "dtype": "FP32", "shape": [-1, 30], "finite": true, "range": {"min": -5, "max": 0.5}},
+    {"name": "ids", "dtype": "INT64", "shape": [], "finite": false, "range": {"min": 0, "max": 100}}
+  ],
+  "outputs": [{"name": "p", "round": 2, "top_k": 3}, {"name": "label", "argmax_only": true}, {"name": "q"}],
+  "callers": [
+    {"key": "ed25519:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE", "role": "ward"},
+    {"key": "ed25519:0202020202020202020202020202020202020202020202020202020202020202", "role": "lab-2"},
+    {"key": "sha256:0303030303030303030303030303030303030303030303030303030303030303", "role": "ward"}
+  ],
+  "quotas": [{"role": "ward", "requests": 9, "per_s": 60}, {"role": "any", "requests": 1000, "per_s": 86400}]
+}"#;
 /// 2026-06-01T00:00:00Z, the time of the committed cases.
 const AT: UnixTime = UnixTime(1_780_272_000);
 /// Header and body of a version 4 quote: what its attestation key signs.
@@ -181,6 +202,168 @@ pub fn policy(bytes: &[u8]) -> Fate {
             Fate::Refused
         }
     }
+}
+
+/// A vendor's usage policy. Whatever is read means what its words say: roles, quotas, ranges, and forms of outputs.
+pub fn usage_policy(bytes: &[u8]) -> Fate {
+    let policy = match UsagePolicy::parse(bytes) {
+        Ok(policy) => policy,
+        Err(error) => {
+            assert!(matches!(error.exit(), 4 | 6) && !error.to_string().is_empty());
+            return Fate::Refused;
+        }
+    };
+    assert_eq!(policy.digest(), sha256(bytes));
+    assert_eq!(policy.authenticate_key(&Ed25519Public([0xa5; 32])).is_ok(), policy.is_open());
+    assert_eq!(policy.authenticate_api_key("no policy lists the digest of me").is_ok(), policy.is_open());
+    if let Callers::Listed(callers) = policy.callers() {
+        for caller in callers {
+            if let Credential::Key(key) = &caller.credential {
+                assert_eq!(policy.authenticate_key(key).as_ref(), Ok(&caller.role));
+            }
+        }
+    }
+    if let Some(quota) = policy.quotas().first() {
+        let mut book = QuotaBook::new();
+        let passed = (0..100).filter(|_| book.take(&policy, &quota.role, 7).is_ok()).count();
+        assert!((1..=quota.requests).contains(&(passed as u64)));
+    }
+    assert!(policy.covered(0).is_ok());
+    if let Inputs::Only(rules) = policy.inputs() {
+        assert!(rules.iter().filter_map(|rule| rule.range).all(|range| range.min() <= range.max()));
+    }
+    if let Outputs::Only(rules) = policy.outputs() {
+        for rule in rules {
+            assert!(policy.lets_out(&rule.name));
+            let mut data = [0.25_f32, f32::NAN, -0.0, 3.5e7].map(f32::to_le_bytes).concat();
+            let (dtype, shape) = rule.shape("FP32", &[2, 2], &mut data).unwrap();
+            let size = if dtype == "INT64" { 8 } else { 4 };
+            assert_eq!(data.len(), size * shape.iter().product::<usize>());
+        }
+    }
+    Fate::Accepted
+}
+
+/// Three inputs, one of each kind that is read in its own way, or one alone, which the raw form needs.
+fn ports() -> &'static [Ports; 2] {
+    static PORTS: OnceLock<[Ports; 2]> = OnceLock::new();
+    PORTS.get_or_init(|| {
+        let port = |name: &str, dtype, shape: &[i64]| Port { name: name.into(), dtype, shape: shape.to_vec() };
+        let x = port("x", Dtype::F32, &[-1, 2]);
+        let inputs = vec![x.clone(), port("ids", Dtype::I64, &[-1]), port("s", Dtype::Bytes, &[-1, 1])];
+        [
+            Ports { outputs: inputs.clone(), inputs },
+            Ports { inputs: vec![x], outputs: vec![port("y", Dtype::Bool, &[])] },
+        ]
+    })
+}
+
+/// An inference request: four bytes say how long its JSON part is (the largest number: nothing said so), the rest is the body.
+/// Whatever is read fits the model, and is the same when it is sent again in the other form.
+pub fn infer(bytes: &[u8]) -> Fate {
+    let Some((length, body)) = bytes.split_first_chunk() else { return Fate::Refused };
+    let length = Some(u32::from_le_bytes(*length)).filter(|length| *length != u32::MAX).map(u64::from);
+    let limits = Limits { max_input_bytes: 64 * 1024 };
+    let mut fate = Fate::Refused;
+    for ports in ports() {
+        match Request::decode(&body.to_vec().into(), length, ports, &limits) {
+            Ok(request) => {
+                fate = Fate::Accepted;
+                assert!(request.inputs.iter().map(|t| t.data.len()).sum::<usize>() <= limits.max_input_bytes);
+                assert_eq!(request.inputs.len(), ports.inputs.len());
+                for tensor in &request.inputs {
+                    let port = ports.inputs.iter().find(|port| port.name == tensor.name).unwrap();
+                    assert!(tensor.is_sound() && port.dtype == tensor.dtype && port.fits(&tensor.shape));
+                }
+                assert!(request.outputs.iter().all(|w| ports.outputs.iter().any(|port| port.name == w.name)));
+                sent_again(request, ports);
+            }
+            Err(error) => assert!(error.exit() == 8 && !error.code().is_empty() && !error.to_string().is_empty()),
+        }
+    }
+    fate
+}
+
+/// The inputs as an answer, and that as a request.
+fn sent_again(request: Request, ports: &Ports) {
+    let limits = Limits { max_input_bytes: usize::MAX };
+    for binary in [true, false] {
+        let wants = |tensor: &Tensor| Wanted { name: tensor.name.clone(), binary };
+        let outputs = request.inputs.iter().map(wants).collect();
+        let echo = Request { id: None, called: Default::default(), inputs: vec![], outputs };
+        let Ok(answer) = Answer::encode("m", "1", &echo, &request.inputs, Some(64)) else {
+            let text = |t: &Tensor| t.dtype != Dtype::Bytes || core::str::from_utf8(&t.data).is_ok();
+            assert!(!binary && !request.inputs.iter().all(|t| t.is_finite() && text(t)), "it can be answered");
+            continue;
+        };
+        assert_eq!(answer.body.len() % 64, 0);
+        let at = if binary { usize::try_from(answer.header_len).unwrap() } else { answer.body.len() };
+        let (head, tail) = answer.body.split_at(at);
+        let mut head: serde_json::Value = serde_json::from_slice(head).unwrap();
+        let head = serde_json::json!({ "inputs": head["outputs"].take() }).to_string();
+        let body = [head.as_bytes(), tail].concat();
+        let again = Request::decode(&body.into(), Some(head.len() as u64), ports, &limits).unwrap();
+        assert_eq!(again.inputs, request.inputs);
+    }
+}
+
+/// Requests in every form.
+pub fn requests() -> [Vec<u8>; 4] {
+    let framed = |length: u32, body: &[u8]| [&length.to_le_bytes(), body].concat();
+    let json =
+        br#"{"id":"7","inputs":[{"name":"x","datatype":"FP32","shape":[2,2],"data":[[0.5,-1e-3],[3,123456.789]]},
+        {"name":"ids","datatype":"INT64","shape":[3],"data":[1,-2,9007199254740993]},
+        {"name":"s","datatype":"BYTES","shape":[2,1],"data":["a\u00e9\n",""]}],
+        "outputs":[{"name":"s","parameters":{"binary_data":true}},{"name":"x"}],"parameters":{"priority":0}}"#;
+    let head = br#"{"inputs":[{"name":"s","datatype":"BYTES","shape":[1,1],"parameters":{"binary_data_size":6}},
+        {"name":"ids","datatype":"INT64","shape":[1],"parameters":{"binary_data_size":8}},
+        {"name":"x","datatype":"FP32","shape":[1,2],"data":[0.1,0.2]}],"parameters":{"binary_data_output":true}}"#;
+    let tail = [2, 0, 0, 0, b'h', b'i', 1, 2, 3, 4, 5, 6, 7, 8];
+    let long = format!(
+        r#"{{"inputs":[{{"data":{:?},"shape":[100,2],"name":"x","datatype":"FP32"}}]}}"#,
+        [0.123_456_79_f32; 200]
+    );
+    [
+        framed(u32::MAX, json),
+        framed(u32::try_from(head.len()).unwrap(), &[&head[..], &tail].concat()),
+        framed(0, &[0.5_f32, 1.5, 2.5, f32::INFINITY].map(f32::to_le_bytes).concat()),
+        framed(u32::MAX, long.as_bytes()),
+    ]
+}
+
+/// Three small requests in a row, compressed: gzip, and zlib.
+pub const GZIP: &[u8] = &[
+    0x1f, 0x8b, 0x08, 0x00, 0x00, 0x00, 0x00, 0x00, 0x02, 0xff, 0xab, 0x56, 0xca, 0xcc, 0x2b, 0x28, 0x2d, 0x29, 0x56,
+    0xb2, 0x8a, 0xae, 0x56, 0xca, 0x4b, 0xcc, 0x4d, 0x55, 0xb2, 0x52, 0xaa, 0x50, 0xd2, 0x51, 0x4a, 0x49, 0x2c, 0x49,
+    0x2c, 0xa9, 0x2c, 0x00, 0x71, 0xdd, 0x02, 0x8c, 0x8d, 0x80, 0x22, 0xc5, 0x19, 0x89, 0x20, 0x6e, 0xb4, 0xa1, 0x8e,
+    0x51, 0x2c, 0x44, 0x1e, 0xc8, 0x31, 0xd0, 0x33, 0xd5, 0x31, 0x8c, 0xad, 0x8d, 0xad, 0xad, 0x1e, 0x64, 0xe6, 0x00,
+    0x00, 0xbe, 0x97, 0xb6, 0x58, 0xd8, 0x00, 0x00, 0x00,
+];
+pub const ZLIB: &[u8] = &[
+    0x78, 0xda, 0xab, 0x56, 0xca, 0xcc, 0x2b, 0x28, 0x2d, 0x29, 0x56, 0xb2, 0x8a, 0xae, 0x56, 0xca, 0x4b, 0xcc, 0x4d,
+    0x55, 0xb2, 0x52, 0xaa, 0x50, 0xd2, 0x51, 0x4a, 0x49, 0x2c, 0x49, 0x2c, 0xa9, 0x2c, 0x00, 0x71, 0xdd, 0x02, 0x8c,
+    0x8d, 0x80, 0x22, 0xc5, 0x19, 0x89, 0x20, 0x6e, 0xb4, 0xa1, 0x8e, 0x51, 0x2c, 0x44, 0x1e, 0xc8, 0x31, 0xd0, 0x33,
+    0xd5, 0x31, 0x8c, 0xad, 0x8d, 0xad, 0xad, 0x1e, 0x64, 0xe6, 0x00, 0x00, 0x24, 0xcb, 0x41, 0x86,
+];
+
+/// A compressed body, as gzip and as zlib. Whatever is read is no longer than the limit, and refused under any lower one.
+pub fn inflate(bytes: &[u8]) -> Fate {
+    const LIMIT: usize = 64 * 1024;
+    let mut fate = Fate::Refused;
+    for encoding in [Encoding::Gzip, Encoding::Deflate] {
+        match inflate_body(encoding, bytes, LIMIT) {
+            Ok(body) => {
+                fate = Fate::Accepted;
+                assert!(body.len() <= LIMIT);
+                assert_eq!(inflate_body(encoding, bytes, body.len()).as_ref(), Ok(&body));
+                if let Some(less) = body.len().checked_sub(1) {
+                    assert_eq!(inflate_body(encoding, bytes, less).unwrap_err().code(), "BODY_TOO_LARGE");
+                }
+            }
+            Err(error) => assert!(matches!(error.code(), "BODY_TOO_LARGE" | "CONTENT_DAMAGED")),
+        }
+    }
+    fate
 }
 
 /// Evidence as it travels: JSON, caps, verification.

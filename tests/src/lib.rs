@@ -2,6 +2,10 @@
 //! Nothing here is part of any program.
 
 pub mod live;
+pub mod load;
+pub mod memory;
+pub mod models;
+pub mod onnx;
 pub mod processes;
 pub mod programs;
 pub mod run;
@@ -10,8 +14,9 @@ pub mod trace;
 pub mod wire;
 pub mod world;
 
+pub use models::Served;
 pub use programs::{directory as bin_dir, workspace};
-pub use run::{python, vouchsafe, vouchsafe_json};
+pub use run::{python, reference, vouchsafe, vouchsafe_json};
 pub use scene::Scene;
 pub use wire::Wire;
 pub use world::{SNP, Service, TDX, World};

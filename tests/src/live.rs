@@ -13,6 +13,7 @@ pub const INFER: &str = "/v2/models/breast-cancer/infer";
 /// A running broker and a serving enclave.
 pub struct Live {
     address: String,
+    launcher: u32,
     scene: Scene,
     _services: Mutex<[Service; 2]>,
 }
@@ -32,7 +33,8 @@ impl Live {
             let policy = scene.at("customer/policy.toml");
             let verdict = told(&["verify", &address, "--policy", &policy]);
             assert_eq!(verdict, (0, "accepted".to_owned()), "it is an enclave");
-            Self { address, scene, _services: Mutex::new([broker, enclave]) }
+            let launcher = enclave.pid();
+            Self { address, launcher, scene, _services: Mutex::new([broker, enclave]) }
         })
     }
 
@@ -40,6 +42,12 @@ impl Live {
     #[must_use]
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Process id of its launcher.
+    #[must_use]
+    pub const fn launcher(&self) -> u32 {
+        self.launcher
     }
 
     /// Its folders.

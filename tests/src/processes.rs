@@ -29,6 +29,96 @@ pub fn descendants(root: u32) -> Vec<u32> {
     found
 }
 
+/// The processes of one enclave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Family {
+    /// The one with keys and TLS: the launcher's child.
+    pub gate: u32,
+    /// The one that forks runners: the gate's only child.
+    pub nursery: u32,
+    /// One for each model, in the order of their ids.
+    pub runners: Vec<u32>,
+}
+
+impl Family {
+    /// Finds them below a launcher.
+    ///
+    /// # Panics
+    /// When there is no gate with one child.
+    #[must_use]
+    pub fn of(launcher: u32) -> Self {
+        let gates: Vec<u32> = children(launcher).into_iter().filter(|pid| name(*pid) == "vouchsafe-enclave").collect();
+        assert!(gates.len() == 1, "one gate below {launcher}: {gates:?}");
+        let nurseries = children(gates[0]);
+        assert!(nurseries.len() == 1, "one nursery below the gate: {nurseries:?}");
+        Self { gate: gates[0], nursery: nurseries[0], runners: children(nurseries[0]) }
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn all(&self) -> Vec<u32> {
+        [self.gate, self.nursery].into_iter().chain(self.runners.iter().copied()).collect()
+    }
+}
+
+/// The children of a process that run, in the order of their ids.
+#[must_use]
+pub fn children(parent: u32) -> Vec<u32> {
+    let mut found: Vec<u32> = descendants(parent)
+        .into_iter()
+        .filter(|pid| stat(*pid).is_some_and(|(state, of)| of == parent && !"ZX".contains(state)))
+        .collect();
+    found.sort_unstable();
+    found
+}
+
+/// A field of /proc/PID/status; empty when the process or the field is not there.
+#[must_use]
+pub fn status(pid: u32, field: &str) -> String {
+    field_of(&fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default(), field)
+}
+
+/// The same of each of its threads that has not ended meanwhile.
+#[must_use]
+pub fn thread_status(pid: u32, field: &str) -> Vec<String> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let texts = threads.filter_map(|thread| fs::read_to_string(thread.path().join("status")).ok());
+    texts.map(|text| field_of(&text, field)).collect()
+}
+
+fn field_of(status: &str, field: &str) -> String {
+    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    line.unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// What a process has open, as /proc names it, by number. Needs root for a process without dumps.
+#[must_use]
+pub fn open_files(pid: u32) -> Vec<(u32, String)> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let mut found: Vec<(u32, String)> = entries
+        .filter_map(|entry| {
+            let number = entry.file_name().to_str()?.parse().ok()?;
+            Some((number, fs::read_link(entry.path()).ok()?.to_string_lossy().into_owned()))
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+/// Ends a process at once, as the root of the host could.
+///
+/// # Panics
+/// When `kill` cannot be run.
+pub fn kill(pid: u32) {
+    let _ = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status().expect("kill runs");
+}
+
+/// Whether this process may look into those of other users.
+#[must_use]
+pub fn is_root() -> bool {
+    status(std::process::id(), "Uid").starts_with("0 0 ")
+}
+
 /// State and parent of a process. The name in parentheses may hold anything; they are the two words after it.
 fn stat(pid: u32) -> Option<(char, u32)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -52,13 +142,15 @@ pub fn name(pid: u32) -> String {
     first.rsplit('/').next().unwrap_or_default().to_owned()
 }
 
-/// The one descendant with a name.
+/// The one descendant with a name; what it forked and left its name to does not count.
 ///
 /// # Panics
 /// When there are none or many.
 #[must_use]
 pub fn descendant(root: u32, wanted: &str) -> u32 {
-    let all: Vec<u32> = descendants(root).into_iter().filter(|pid| name(*pid) == wanted).collect();
+    let named: Vec<u32> = descendants(root).into_iter().filter(|pid| name(*pid) == wanted).collect();
+    let forked = |pid: &u32| stat(*pid).is_some_and(|(_, parent)| named.contains(&parent));
+    let all: Vec<u32> = named.iter().copied().filter(|pid| !forked(pid)).collect();
     assert!(all.len() == 1, "{wanted} below {root}: {all:?}");
     all[0]
 }

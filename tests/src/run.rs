@@ -34,14 +34,20 @@ pub fn vouchsafe_json(args: &[&str]) -> (i32, Value) {
 /// When Python cannot be started.
 #[must_use]
 pub fn python(script: &str, args: &[&str]) -> Output {
+    python3().arg("-c").arg(script).args(args).output().expect("python3 starts")
+}
+
+/// A Python file of tests/reference, ready to be started with these packages.
+#[must_use]
+pub fn reference(file: &str, args: &[&str]) -> Command {
+    let mut command = python3();
+    command.arg(workspace().join("tests/reference").join(file)).args(args);
+    command
+}
+
+fn python3() -> Command {
     let packages = std::env::var_os("VOUCHSAFE_PY").unwrap_or_else(|| workspace().join("target/py").into());
-    Command::new("python3")
-        .arg("-c")
-        .arg(script)
-        .args(args)
-        .env("PYTHONPATH", packages)
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .stdin(Stdio::null())
-        .output()
-        .expect("python3 starts")
+    let mut command = Command::new("python3");
+    command.env("PYTHONPATH", packages).env("PYTHONDONTWRITEBYTECODE", "1").stdin(Stdio::null());
+    command
 }

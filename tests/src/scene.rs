@@ -103,7 +103,13 @@ impl Scene {
     /// Starts a launch, whatever becomes of it, over a models folder.
     #[must_use]
     pub fn launch(&self, models: &str, more: &[&str]) -> Service {
-        let (config, models, root) = (self.at("operator/config.toml"), self.at(models), self.at("tester/root"));
+        self.launch_as("operator/config.toml", models, more)
+    }
+
+    /// The same under another configuration.
+    #[must_use]
+    pub fn launch_as(&self, config: &str, models: &str, more: &[&str]) -> Service {
+        let (config, models, root) = (self.at(config), self.at(models), self.at("tester/root"));
         let mut args = vec!["--backend", "sim-process", "--tee", self.tee, "--config", &config, "--models", &models];
         args.extend(["--listen", "127.0.0.1:0", "--simulator-root", &root, "--exit-with-stdin", "--json"]);
         args.extend(more);
@@ -113,7 +119,13 @@ impl Scene {
     /// Launches the operator's models and waits until they are served: the launch and its address.
     #[must_use]
     pub fn serve(&self) -> (Service, String) {
-        let mut enclave = self.launch("operator/models", &[]);
+        self.serve_as("operator/config.toml", "operator/models")
+    }
+
+    /// The same under another configuration, from another folder.
+    #[must_use]
+    pub fn serve_as(&self, config: &str, models: &str) -> (Service, String) {
+        let mut enclave = self.launch_as(config, models, &[]);
         let address = enclave.wait_listening();
         enclave.wait_until("serving", |e| e["state"] == "serving");
         (enclave, address)

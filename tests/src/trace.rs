@@ -2,7 +2,7 @@
 //! It sees system calls only: what a process keeps in its own memory, or in memory it shares, is invisible here.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     path::Path,
     process::{Command, Stdio},
 };
@@ -42,6 +42,8 @@ pub struct Trace {
     /// The calls.
     pub calls: Vec<Call>,
     parents: HashMap<u32, u32>,
+    /// Those that belong to the process of their parent.
+    threads: HashSet<u32>,
     programs: HashMap<u32, String>,
 }
 
@@ -108,12 +110,15 @@ impl Trace {
         // What never returned was asked for all the same.
         calls.extend(open.into_values());
         calls.sort_by_key(|call| call.began);
-        let (mut parents, mut programs) = (HashMap::new(), HashMap::new());
+        let (mut parents, mut threads, mut programs) = (HashMap::new(), HashSet::new(), HashMap::new());
         for call in &calls {
             match call.name.as_str() {
                 "clone" | "clone3" | "fork" | "vfork" => {
                     if let Some(child) = call.returned().and_then(|n| u32::try_from(n).ok()) {
                         parents.insert(child, call.thread);
+                        if !call.forks() {
+                            threads.insert(child);
+                        }
                     }
                 }
                 "execve" if call.returned() == Some(0) => {
@@ -124,7 +129,22 @@ impl Trace {
                 _ => {}
             }
         }
-        Self { calls, parents, programs }
+        Self { calls, parents, threads, programs }
+    }
+
+    /// The process of a thread, by its first one.
+    #[must_use]
+    pub fn process(&self, mut thread: u32) -> u32 {
+        while self.threads.contains(&thread) {
+            thread = self.parents[&thread];
+        }
+        thread
+    }
+
+    /// The process that forked a process; none for the first one.
+    #[must_use]
+    pub fn parent(&self, process: u32) -> Option<u32> {
+        self.parents.get(&process).map(|thread| self.process(*thread))
     }
 
     /// The name of the program behind a thread, by its first argument.
@@ -147,6 +167,15 @@ fn finish(call: &mut Call, rest: &str) {
 }
 
 impl Call {
+    /// Whether it makes a process, not a thread of the caller's.
+    #[must_use]
+    pub fn forks(&self) -> bool {
+        match self.name.as_str() {
+            "clone" | "clone3" => !self.args.contains("CLONE_THREAD"),
+            name => ["fork", "vfork"].contains(&name),
+        }
+    }
+
     /// The number that it returned; nothing for an error or while it runs.
     #[must_use]
     pub fn returned(&self) -> Option<u64> {
@@ -273,5 +302,24 @@ mod tests {
         assert_eq!(call(6).descriptors(), ["p:[1]", "pipe:[2]"]);
         assert_eq!(call(4).descriptors(), ["/g"]);
         assert_eq!((trace.program(1), trace.program(2)), ("a", "a"));
+    }
+
+    #[test]
+    fn threads_belong_to_processes_and_processes_to_those_that_forked_them() {
+        let trace = Trace::parse(concat!(
+            "1 execve(\"\\x2f\\x61\", [\"\\x2f\\x61\"], []) = 0\n",
+            "1 clone3({flags=CLONE_VM|CLONE_THREAD, exit_signal=0}, 88) = 2\n",
+            "2 clone(child_stack=0x7f, flags=CLONE_VM|CLONE_THREAD <unfinished ...>\n",
+            "3 getpid() = 1\n",
+            "2 <... clone resumed>, parent_tid=[3]) = 3\n",
+            "3 clone(child_stack=NULL, flags=CLONE_CHILD_SETTID|SIGCHLD, child_tidptr=0x7f) = 4\n",
+            "4 clone3({flags=CLONE_VM|CLONE_VFORK, exit_signal=SIGCHLD}, 88) = 5\n",
+            "5 execve(\"\\x2f\\x62\", [\"\\x2f\\x62\"], []) = 0\n",
+            "4 vfork() = 6\n",
+        ));
+        assert_eq!([1, 2, 3, 4, 5, 6].map(|thread| trace.process(thread)), [1, 1, 1, 4, 5, 6]);
+        assert_eq!([1, 4, 5, 6].map(|process| trace.parent(process)), [None, Some(1), Some(4), Some(4)]);
+        assert_eq!([3, 4, 5, 6].map(|thread| trace.program(thread)), ["a", "a", "b", "a"]);
+        assert_eq!(trace.calls.iter().filter(|call| call.forks()).count(), 3);
     }
 }

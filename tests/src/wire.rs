@@ -1,9 +1,9 @@
-//! Turns an address into a TLS 1.3 connection that says exactly what a test wants said, well-formed or not.
+//! Turns an address into a TLS 1.3 connection, or a plain one, that says exactly what a test wants said, well-formed or not.
 //! It believes any certificate: what the peer proves is not its business, what the peer refuses is.
 
 use std::{
-    io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::TcpStream,
+    io::{self, BufRead as _, BufReader, Read, Write},
+    net::{Shutdown, TcpStream},
     sync::Arc,
     time::Duration,
 };
@@ -21,7 +21,48 @@ pub const CHALLENGE: &str = r#"{"v":1,"nonce":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA
 
 /// One connection, HTTP/1.1 by hand.
 pub struct Wire {
-    stream: BufReader<StreamOwned<ClientConnection, TcpStream>>,
+    stream: BufReader<Stream>,
+    host: String,
+}
+
+/// What carries it.
+enum Stream {
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+    Plain(TcpStream),
+}
+
+impl Stream {
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Tls(tls) => tls.get_ref(),
+            Self::Plain(tcp) => tcp,
+        }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tls(tls) => tls.read(out),
+            Self::Plain(tcp) => tcp.read(out),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tls(tls) => tls.write(bytes),
+            Self::Plain(tcp) => tcp.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Tls(tls) => tls.flush(),
+            Self::Plain(tcp) => tcp.flush(),
+        }
+    }
 }
 
 /// What came back.
@@ -63,13 +104,19 @@ impl Wire {
     /// When nobody listens or the handshake fails.
     #[must_use]
     pub fn open(address: &str) -> Self {
-        let tcp = TcpStream::connect(address).expect("somebody listens");
-        tcp.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
-        tcp.set_write_timeout(Some(Duration::from_secs(20))).expect("a timeout");
-        tcp.set_nodelay(true).expect("no delay");
         let name = ServerName::try_from("enclave.invalid").expect("a name");
         let tls = ClientConnection::new(config(), name).expect("a client");
-        Self { stream: BufReader::new(StreamOwned::new(tls, tcp)) }
+        let tls = StreamOwned::new(tls, connected(address));
+        Self { stream: BufReader::new(Stream::Tls(Box::new(tls))), host: "peer".to_owned() }
+    }
+
+    /// Connects without TLS, as local clients of a proxy do.
+    ///
+    /// # Panics
+    /// When nobody listens.
+    #[must_use]
+    pub fn plain(address: &str) -> Self {
+        Self { stream: BufReader::new(Stream::Plain(connected(address))), host: address.to_owned() }
     }
 
     /// Connects and fetches evidence, so that the connection may ask.
@@ -95,12 +142,35 @@ impl Wire {
     /// # Panics
     /// When no answer comes.
     pub fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
-        let mut head = format!("{method} {path} HTTP/1.1\r\nHost: peer\r\nContent-Length: {}\r\n", body.len());
+        self.ask(method, path, headers, body);
+        self.answer_to(method).unwrap_or_else(|| panic!("no answer to {method} {path} of {} bytes", body.len()))
+    }
+
+    /// The same when the peer may close without an answer.
+    pub fn try_send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Option<Answer> {
+        self.ask(method, path, headers, body);
+        self.answer_to(method)
+    }
+
+    fn ask(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) {
+        let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\n", self.host, body.len());
         for (name, value) in headers {
             head += &format!("{name}: {value}\r\n");
         }
         self.raw(&[head.as_bytes(), b"\r\n", body].concat());
-        self.answer_to(method).unwrap_or_else(|| panic!("no answer to {method} {path} of {} bytes", body.len()))
+    }
+
+    /// Says no more, and still listens: the TCP connection is closed in one direction, without TLS's goodbye.
+    pub fn half_close(&mut self) {
+        let _ = self.stream.get_ref().tcp().shutdown(Shutdown::Write);
+    }
+
+    /// How long to wait for an answer; 20 s at first.
+    ///
+    /// # Panics
+    /// For no time at all.
+    pub fn patience(&self, time: Duration) {
+        self.stream.get_ref().tcp().set_read_timeout(Some(time)).expect("a timeout");
     }
 
     /// The next answer, `None` when the peer closed first.
@@ -129,6 +199,14 @@ impl Wire {
         }
         Some(answer)
     }
+}
+
+fn connected(address: &str) -> TcpStream {
+    let tcp = TcpStream::connect(address).expect("somebody listens");
+    tcp.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+    tcp.set_write_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+    tcp.set_nodelay(true).expect("no delay");
+    tcp
 }
 
 fn config() -> Arc<ClientConfig> {

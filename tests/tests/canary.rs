@@ -4,6 +4,8 @@
 
 #[path = "canary/enclave.rs"]
 mod enclave;
+#[path = "canary/misconduct.rs"]
+mod misconduct;
 #[path = "canary/needles.rs"]
 mod needles;
 #[path = "canary/observe.rs"]
@@ -34,8 +36,12 @@ const ALLOWED: &[(&str, &str, &str)] = &[
     ("write DIR/world/broker/.state.init-*/.wrap.key.new", "wrapping key", "the same file while it is made"),
     ("* DIR/world/breast-cancer.onnx", "weights", "the vendor's own model, before it is sealed"),
     ("* DIR/world/heldout.json", "input row", "the customer's own data"),
-    ("write vouchsafe-enclave to itself", "weights", "on their way to ONNX Runtime, in a pipe of the enclave alone"),
-    ("read vouchsafe-enclave to itself", "weights", "the same, taken out of the pipe by the same process"),
+    (
+        "write vouchsafe-enclave to itself",
+        "weights",
+        "on their way from the gate to a runner, in a pipe of the enclave alone",
+    ),
+    ("read vouchsafe-enclave to itself", "weights", "the same, taken out of the pipe by the runner"),
     ("* DIR/world/customer/receipt.json.request", "input row", "the customer's own copy of what it sent, 0600"),
 ];
 
@@ -202,13 +208,18 @@ fn control_other_secrets_leaked_the_same_ways_are_not_taken_for_the_canaries() {
 }
 
 #[test]
-fn the_enclave_writes_no_file_makes_no_memory_file_and_reads_nothing_but_sealed_packages_behind_its_fence() {
+fn the_enclave_writes_no_file_executes_nothing_and_opens_nothing_but_sealed_packages_and_its_own_pipes_behind_its_walls()
+ {
     let Some((run, _)) = story() else { return };
     let models = run.dir.join("world/operator/models/");
     let conduct = enclave::conduct(run, models.to_str().unwrap());
-    println!("{} calls of the enclave; behind the fence it opened {:?}", conduct.calls, conduct.opened);
+    println!(
+        "{} calls of the enclave; {} runners, of which {} served; behind the fence the gate opened {:?}",
+        conduct.calls, conduct.runners, conduct.serving, conduct.opened
+    );
     assert_eq!(conduct.objections, BTreeSet::new());
     assert!(conduct.calls > 100 && conduct.opened.iter().any(|path| path.ends_with(".blob")));
+    assert!(conduct.runners >= 1 && conduct.serving >= 1);
 }
 
 #[test]
@@ -234,6 +245,7 @@ fn control_a_program_that_does_what_no_enclave_may_is_objected_to() {
         "listen",
         "an environment",
         "a child process",
+        "a second execve",
         "may gain privileges",
         "may dump core",
         "is dumpable",
@@ -257,6 +269,9 @@ fn control_ways_around_the_scan_are_seen_as_such() {
     run.trace = Trace::parse(
         "1 mmap(NULL, 4096, PROT_READ|PROT_WRITE, MAP_SHARED, 3<\\x2f\\x66>, 0) = 0x7f0000000000\n\
          1 io_uring_setup(8, {flags=0}) = 4\n\
+         2 execve(\"\\x2f\\x65\", [\"\\x76\\x6f\\x75\\x63\\x68\\x73\\x61\\x66\\x65\\x2d\\x65\\x6e\\x63\\x6c\\x61\\x76\\x65\"], []) = 0\n\
+         2 mmap(NULL, 4096, PROT_READ|PROT_WRITE, MAP_SHARED, 3<\\x2f\\x66>, 0) = 0x7f0000000000\n\
+         3 mmap(NULL, 4096, PROT_WRITE, MAP_SHARED, 3<\\x2f\\x6d\\x65\\x6d\\x66\\x64\\x3a\\x74\\x65\\x6e\\x73\\x6f\\x72\\x73>, 0) = 0x7f00\n\
          1 sendto(5<TCP:[127.0.0.1:1->192.0.2.1:2]>, \"\\x00\", 1, 0, NULL, 0) = 1\n",
     );
     spots.extend(run.blind_spots(&bin_dir()));

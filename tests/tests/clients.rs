@@ -73,7 +73,7 @@ fn stock_curl_gets_health_and_attestation_and_nothing_else() {
         let (body, status) = text.rsplit_once('\n').unwrap();
         (status.parse::<u16>().unwrap(), body.to_owned())
     };
-    for path in ["/v2/health/live", "/v2/health/ready"] {
+    for path in ["/v2/health/live", "/v2/health/ready", "/metrics"] {
         assert_eq!(curl("GET", path, "").0, 200, "{path}");
     }
     let nonce = "A".repeat(43);
@@ -87,7 +87,7 @@ fn stock_curl_gets_health_and_attestation_and_nothing_else() {
         ("POST", "/v2/models/breast-cancer/infer"),
         ("POST", "/v2/models/breast-cancer/versions/1/infer"),
         ("DELETE", "/v2/models/breast-cancer/infer"),
-        ("GET", "/metrics"),
+        ("GET", "/v2/models"),
         ("GET", "/"),
     ] {
         let (status, body) = curl(method, path, "");

@@ -109,6 +109,42 @@ const VOLUME: &[&[u8]] = &[
     b"]}",
 ];
 
+const USAGE: &[&[u8]] = &[
+    b"\"any\"",
+    b"\"none\"",
+    b"[]",
+    b"null",
+    b"-1",
+    b"1e999",
+    b"18446744073709551615",
+    b"\"argmax_only\":true",
+    b",\"top_k\":4294967295",
+    b"\"range\":{\"min\":0,\"max\":0}",
+    b"{\"role\":\"any\",\"requests\":1,\"per_s\":60}",
+    b"sha256:",
+    b"[[[[[[[[",
+];
+
+const REQUEST: &[&[u8]] = &[
+    &[0xff; 4],
+    &[0; 4],
+    b"[",
+    b"]",
+    b",",
+    b"[]",
+    b"1e39",
+    b"-0",
+    b"NaN",
+    b"18446744073709551616",
+    b"9223372036854775808",
+    b"\"\\ud800\"",
+    b"null",
+    b"\"data\":[],",
+    b"\"binary_data_size\":4294967295",
+    b"\"priority\":1",
+    b"[[[[[[[[[[[[[[[[[[[[[[[[",
+];
+
 /// Runs the seeds, which are accepted, then the mutants; returns how many of those were accepted.
 fn run(name: &str, decoder: fn(&[u8]) -> Fate, seeds: &[&[u8]], words: &[&[u8]]) -> usize {
     for seed in seeds {
@@ -161,6 +197,26 @@ fn ten_thousand_policies() {
     let seeds =
         [decoders::SNP_POLICY.as_bytes(), decoders::TDX_POLICY.replace("root.pem", "other-root.pem").leak().as_bytes()];
     run("policy", decoders::policy, &seeds, TOML);
+}
+
+#[test]
+fn ten_thousand_usage_policies() {
+    let plain = vouchsafe_policies::usage::UsagePolicy::template("m", &[]);
+    let accepted =
+        run("usage_policy", decoders::usage_policy, &[decoders::USAGE_POLICY.as_bytes(), plain.as_bytes()], USAGE);
+    assert!(accepted > 0, "a changed number is a policy too");
+}
+
+#[test]
+fn ten_thousand_requests() {
+    let [json, binary, raw, long] = decoders::requests();
+    let accepted = run("infer", decoders::infer, &[&json, &binary, &raw, &long], REQUEST);
+    assert!(accepted > 0, "another number is a request too");
+}
+
+#[test]
+fn ten_thousand_compressed_bodies() {
+    run("inflate", decoders::inflate, &[decoders::GZIP, decoders::ZLIB], BINARY);
 }
 
 #[test]

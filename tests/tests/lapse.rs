@@ -1,5 +1,6 @@
-//! Reads the memory of a serving enclave, as the root of its host could under simulation, and again after its lease lapsed:
-//! no row of the weights and no model key may be left then. It does not look into registers or swap.
+//! Reads the memory of a serving enclave, as the root of its host could under simulation, and again after its lease lapsed: the weights
+//! are in the model's runner alone, the model key is nowhere, and with the lease the runner is gone. It does not look into registers or
+//! swap.
 
 #![allow(clippy::unwrap_used, reason = "helpers of a test fail as the test does")]
 
@@ -11,39 +12,37 @@ mod secrets;
 
 use std::{
     collections::BTreeSet,
-    fs,
-    os::unix::fs::FileExt as _,
     path::Path,
     time::{Duration, Instant},
 };
 
 use needles::{Canary, Scanner};
-use vouchsafe_tests::{Scene, Wire, processes::descendant};
+use vouchsafe_tests::{
+    Scene, Wire,
+    memory::{Looked, look},
+    processes::{Family, children, is_root, wait_gone},
+};
 
-/// What the enclave's writable memory holds: the canaries found, and how many bytes were looked at.
-fn held(enclave: u32, scanner: &Scanner) -> (BTreeSet<(String, String)>, usize) {
-    let memory = fs::File::open(format!("/proc/{enclave}/mem")).unwrap();
-    let (mut found, mut seen) = (BTreeSet::new(), 0);
-    for line in fs::read_to_string(format!("/proc/{enclave}/maps")).unwrap().lines() {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        if !words[1].starts_with("rw") {
-            continue;
-        }
-        let (from, to) = words[0].split_once('-').unwrap();
-        let [from, to] = [from, to].map(|word| u64::from_str_radix(word, 16).unwrap());
-        let mut bytes = vec![0; usize::try_from(to - from).unwrap()];
-        // A mapping may be gone by now.
-        let Ok(count) = memory.read_at(&mut bytes, from) else { continue };
-        seen += count;
-        let place = words.get(5).copied().unwrap_or("anonymous").to_owned();
-        scanner.scan(&place, &bytes[..count], &mut found);
+/// What a process's writable memory holds: the canaries found, and how many bytes were looked at.
+fn held(process: u32, scanner: &Scanner) -> (BTreeSet<(String, String)>, Looked) {
+    let mut found = BTreeSet::new();
+    let looked = look(process, |place, bytes| scanner.scan(place, bytes, &mut found));
+    (found.into_iter().map(|f| (format!("{} {}", f.canary, f.form), f.place)).collect(), looked)
+}
+
+/// The gate and the nursery, which hold nothing of a model at any time.
+fn hold_nothing(family: &Family, when: &str, scanner: &Scanner) {
+    for (who, process) in [("gate", family.gate), ("nursery", family.nursery)] {
+        let (found, looked) = held(process, scanner);
+        println!("{when}, {who}: {} findings in {looked:?}", found.len());
+        assert!(found.is_empty(), "{when} the {who} holds {found:#?}");
+        assert!(looked.own > 1 << 20, "control: the {who}'s memory was read: {looked:?}");
     }
-    (found.into_iter().map(|f| (format!("{} {}", f.canary, f.form), f.place)).collect(), seen)
 }
 
 #[test]
 fn after_a_lapse_nothing_of_the_model_and_no_key_is_left_in_memory() {
-    if !fs::read_to_string("/proc/self/status").unwrap().lines().any(|l| l.starts_with("Uid:\t0\t0")) {
+    if !is_root() {
         println!("NOT RUN: memory after a lapse: /proc of a process without dumps is closed to its user");
         return;
     }
@@ -55,15 +54,19 @@ fn after_a_lapse_nothing_of_the_model_and_no_key_is_left_in_memory() {
     let scanner = Scanner::new(&canaries);
     let (mut broker, _) = scene.broker();
     let (launcher, address) = scene.serve();
-    let enclave = descendant(launcher.pid(), "vouchsafe-enclave");
+    let family = Family::of(launcher.pid());
+    assert_eq!(family.runners.len(), 1, "{family:?}");
     assert_eq!(scene.infer(&address), (0, "accepted".to_owned()), "control");
 
-    let (serving, seen) = held(enclave, &scanner);
+    let (serving, looked) = held(family.runners[0], &scanner);
     let rows = serving.iter().filter(|(canary, _)| canary.starts_with("weights")).count();
-    println!("while serving: {rows} findings of rows in {seen} bytes; {} canaries looked for", canaries.len());
+    println!("while serving, runner: {rows} findings of rows in {looked:?}; {} canaries looked for", canaries.len());
     assert!(rows >= 30, "control: the rows are found while the model serves");
+    assert!(looked.shared > 0, "control: and the memory that it shares with the gate was read");
     let keys: Vec<_> = serving.iter().filter(|(canary, _)| canary.starts_with("model key")).collect();
-    assert!(keys.is_empty(), "the key is not needed once the model is unsealed: {keys:?}");
+    assert!(keys.is_empty(), "a runner never has the key: {keys:?}");
+    // The key is not needed once the model is unsealed.
+    hold_nothing(&family, "while serving", &scanner);
 
     broker.kill();
     let begun = Instant::now();
@@ -71,10 +74,10 @@ fn after_a_lapse_nothing_of_the_model_and_no_key_is_left_in_memory() {
         assert!(begun.elapsed() < Duration::from_secs(30), "the lease lapses");
         std::thread::sleep(Duration::from_millis(100));
     }
-    // The session ends on its own thread.
-    std::thread::sleep(Duration::from_secs(1));
-    let (lapsed, seen) = held(enclave, &scanner);
-    println!("after the lapse: {} findings in {seen} bytes", lapsed.len());
-    assert!(lapsed.is_empty(), "left in memory after the lapse: {lapsed:#?}");
+    wait_gone(&family.runners);
+    hold_nothing(&family, "after the lapse", &scanner);
+    let again = Family::of(launcher.pid());
+    assert_eq!((again.gate, again.nursery), (family.gate, family.nursery), "control: the same enclave");
+    assert!(children(family.nursery).is_empty(), "and no other runner");
     assert_eq!(Wire::open(&address).send("GET", "/v2/health/live", &[], &[]).status, 200, "control: it is alive");
 }

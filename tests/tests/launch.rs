@@ -288,7 +288,7 @@ fn a_killed_launcher_leaves_nobody_behind() {
 }
 
 #[test]
-fn an_enclave_that_does_not_stop_is_killed_after_five_seconds() {
+fn an_enclave_that_does_not_stop_is_killed_after_twelve_seconds() {
     let place = Place::new("serve deaf");
     let mut launch = place.launch(&[]);
     let launched = launch.wait_for("launched");
@@ -297,7 +297,7 @@ fn an_enclave_that_does_not_stop_is_killed_after_five_seconds() {
     let asked = Instant::now();
     assert_eq!(launch.exit(), Some(0));
     let took = asked.elapsed();
-    assert!((4.9..8.0).contains(&took.as_secs_f64()), "{took:?}");
+    assert!((11.9..15.0).contains(&took.as_secs_f64()), "{took:?}");
     wait_until_gone(&pids(&launched));
 }
 

@@ -58,7 +58,7 @@ fn bodies() -> Vec<(&'static str, u16, &'static str, Vec<u8>)> {
         (
             "duplicate key in parameters",
             400,
-            "PARAMETER_UNSUPPORTED",
+            "JSON_INVALID",
             replaced("\"name\"", "\"parameters\":{\"binary_data_size\":1,\"binary_data_size\":1},\"name\""),
         ),
         ("unknown parameter", 400, "PARAMETER_UNSUPPORTED", set("parameters", json!({ "shared_memory_region": "r" }))),
@@ -68,7 +68,7 @@ fn bodies() -> Vec<(&'static str, u16, &'static str, Vec<u8>)> {
         ("null among the numbers", 400, "INPUT_DATA", replaced("[0.5", "[null")),
         ("text among the numbers", 400, "INPUT_DATA", replaced("[0.5", "[\"0.5\"")),
         ("JSON of 20 levels", 400, "INPUT_DATA", deep(20)),
-        ("JSON of 100,000 levels", 400, "INPUT_DATA", deep(100_000)),
+        ("JSON of 100,000 levels", 400, "JSON_INVALID", deep(100_000)),
         ("wrong tensor name", 400, "INPUT_UNKNOWN", set("name", json!("Features"))),
         ("no tensor", 400, "INPUT_MISSING", b"{\"inputs\":[]}".to_vec()),
         ("the tensor twice", 400, "INPUT_REPEATED", twice(&good())),
@@ -122,9 +122,10 @@ fn binary_tensors_are_held_to_the_same_rules() {
     values[7] = f32::NEG_INFINITY;
     let (_, infinite) = binary(&values);
     let beyond = (body.len() + 1).to_string();
+    let header: usize = length.parse().unwrap();
     let salt = "A".repeat(42);
     type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [u8], (u16, &'a str));
-    let cases: [Case<'_>; 13] = [
+    let cases: [Case<'_>; 16] = [
         ("a good one", &[(NAME, &length)], &body, (200, "accepted")),
         ("NaN", &[(NAME, &length)], &nan, (400, "INPUT_NOT_FINITE")),
         ("infinity", &[(NAME, &length)], &infinite, (400, "INPUT_NOT_FINITE")),
@@ -132,11 +133,14 @@ fn binary_tensors_are_held_to_the_same_rules() {
         ("header length beyond any number", &[(NAME, "99999999999999999999999")], &body, (400, "HEADER_INVALID")),
         ("header length that is no number", &[(NAME, "-1")], &body, (400, "HEADER_INVALID")),
         ("header length twice", &[(NAME, &length), (NAME, &length)], &body, (400, "HEADER_INVALID")),
-        ("header length zero", &[(NAME, "0")], &body, (400, "JSON_INVALID")),
+        ("header length zero, which makes all of it the tensor", &[(NAME, "0")], &body, (400, "INPUT_DATA")),
+        ("header length zero before a tensor alone", &[(NAME, "0")], &body[header..], (200, "accepted")),
+        ("header length zero before NaN", &[(NAME, "0")], &nan[header..], (400, "INPUT_NOT_FINITE")),
         ("no header length", &[], &body, (400, "JSON_INVALID")),
         ("a byte less", &[(NAME, &length)], &body[..body.len() - 1], (400, "INPUT_DATA")),
         ("a byte more", &[(NAME, &length)], &[&body[..], b"x"].concat(), (400, "INPUT_DATA")),
-        ("compressed", &[(NAME, &length), ("Content-Encoding", "gzip")], &body, (415, "CONTENT_ENCODING")),
+        ("not compressed", &[(NAME, &length), ("Content-Encoding", "gzip")], &body, (400, "CONTENT_DAMAGED")),
+        ("compressed otherwise", &[(NAME, &length), ("Content-Encoding", "br")], &body, (415, "CONTENT_ENCODING")),
         ("a short receipt salt", &[(NAME, &length), ("Vouchsafe-Receipt", &salt)], &body, (400, "RECEIPT_SALT")),
     ];
     for (what, headers, body, (status, code)) in cases {

@@ -1,13 +1,14 @@
 //! Reads the memory of an enclave that has just loaded a model, as the root of its host could under simulation: no row of the weights
-//! stands there as the vendor wrote it, only ONNX Runtime's packed layout. It does not look into registers or swap.
+//! stands there as the vendor wrote it, only ONNX Runtime's packed layout, in the model's runner. It does not look into registers or swap.
 
 #![allow(clippy::unwrap_used, reason = "helpers of a test fail as the test does")]
 
-use std::{collections::HashMap, fs, os::unix::fs::FileExt as _, path::Path};
+use std::{collections::HashMap, fs, path::Path};
 
 use vouchsafe_tests::{
     Scene,
-    processes::descendant,
+    memory::{Looked, look},
+    processes::{Family, is_root},
     scene::{copy_dir, told},
 };
 
@@ -77,25 +78,14 @@ fn model(w: &[u8], b: &[u8]) -> Vec<u8> {
 }
 
 /// How often each row stands, whole, in the process's writable memory, and how many bytes were looked at.
-fn found(process: u32, rows: &[&[u8]]) -> (Vec<usize>, usize) {
+fn found(process: u32, rows: &[&[u8]]) -> (Vec<usize>, Looked) {
     let starts: HashMap<[u8; 16], usize> =
         rows.iter().enumerate().map(|(n, row)| (*row.first_chunk().unwrap(), n)).collect();
     assert_eq!(starts.len(), rows.len(), "every row begins in its own way");
-    let memory = fs::File::open(format!("/proc/{process}/mem")).unwrap();
-    let (mut counts, mut seen) = (vec![0; rows.len()], 0);
-    for line in fs::read_to_string(format!("/proc/{process}/maps")).unwrap().lines() {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        if !words[1].starts_with("rw") {
-            continue;
-        }
-        let (from, to) = words[0].split_once('-').unwrap();
-        let [from, to] = [from, to].map(|word| u64::from_str_radix(word, 16).unwrap());
-        let mut bytes = vec![0; usize::try_from(to - from).unwrap()];
-        // A mapping may be gone by now.
-        let Ok(count) = memory.read_at(&mut bytes, from) else { continue };
-        seen += count;
+    let mut counts = vec![0; rows.len()];
+    let looked = look(process, |_, bytes| {
         // Floats are kept at multiples of four; within a protobuf they may begin anywhere.
-        for at in 0..count.saturating_sub(4 * COLUMNS - 1) {
+        for at in 0..bytes.len().saturating_sub(4 * COLUMNS - 1) {
             // Every float begins so in its last byte: most places are done with here.
             if bytes[at + 3] != 0x3F {
                 continue;
@@ -105,13 +95,13 @@ fn found(process: u32, rows: &[&[u8]]) -> (Vec<usize>, usize) {
                 counts[*n] += 1;
             }
         }
-    }
-    (counts, seen)
+    });
+    (counts, looked)
 }
 
 #[test]
 fn after_loading_no_row_of_the_weights_is_left_outside_the_packed_layout() {
-    if !fs::read_to_string("/proc/self/status").unwrap().lines().any(|l| l.starts_with("Uid:\t0\t0")) {
+    if !is_root() {
         println!("NOT RUN: rows in memory: /proc of a process without dumps is closed to its user");
         return;
     }
@@ -132,14 +122,22 @@ fn after_loading_no_row_of_the_weights_is_left_outside_the_packed_layout() {
 
     let (_broker, _) = scene.broker();
     let (launcher, _) = scene.serve();
-    let enclave = descendant(launcher.pid(), "vouchsafe-enclave");
+    let family = Family::of(launcher.pid());
+    assert_eq!(family.runners.len(), 1, "{family:?}");
     let rows: Vec<&[u8]> = w.chunks(4 * COLUMNS).chain([&b[..]]).collect();
-    let (counts, seen) = found(enclave, &rows);
+    let (counts, looked) = found(family.runners[0], &rows);
     let (bias, weights) = counts.split_last().unwrap();
     let left: usize = weights.iter().sum();
     println!(
-        "{left} of {ROWS} rows of 4 KiB left in {seen} bytes; the row that is not packed stands there {bias} times"
+        "runner: {left} of {ROWS} rows of 4 KiB left in {looked:?}; the row that is not packed stands there {bias} times"
     );
     assert!(*bias >= 1, "control: a row that ONNX Runtime keeps as it is, is found");
     assert_eq!(left, 0, "copies of weight rows outside of the packed layout: {weights:?}");
+    // The model went through the gate and is another process's; who forked that process never had it.
+    for (who, process) in [("gate", family.gate), ("nursery", family.nursery)] {
+        let (counts, looked) = found(process, &rows);
+        println!("{who}: {} rows in {looked:?}", counts.iter().sum::<usize>());
+        assert_eq!(counts, vec![0; rows.len()], "rows in the memory of the {who}");
+        assert!(looked.own > 1 << 20, "control: the {who}'s memory was read: {looked:?}");
+    }
 }

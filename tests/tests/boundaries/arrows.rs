@@ -8,14 +8,16 @@ use cargo_metadata::{DependencyKind, Metadata, Package, PackageId};
 use crate::tree::{member, metadata, none};
 
 /// An arrow points to what is used. Anything else is a defect.
-const MAY_USE: [(&str, &[&str]); 16] = [
+const MAY_USE: [(&str, &[&str]); 18] = [
     ("vouchsafe-attestation", &[]),
     ("vouchsafe-measurement", &["attestation"]),
     ("vouchsafe-policies", &["attestation"]),
     ("vouchsafe-sealed", &["attestation"]),
     ("vouchsafe-release", &["attestation", "policies", "sealed"]),
-    ("vouchsafe-enclave", &["attestation", "release", "policies", "sealed", "preflight", "system"]),
+    ("vouchsafe-enclave", &["attestation", "release", "policies", "sealed", "preflight", "oip", "runner", "system"]),
     ("vouchsafe-preflight", &[]),
+    ("vouchsafe-oip", &[]),
+    ("vouchsafe-runner", &["oip", "system"]),
     ("vouchsafe-system", &[]),
     ("vouchsafe-image", &[]),
     ("vouchsafe-launcher", &["attestation", "measurement"]),

@@ -1,5 +1,6 @@
 //! Turns a command into everything that its host could see of it: system calls, /proc while it ran, files afterwards.
-//! It does not read memory: under simulation the host could, and SECURITY.md says so.
+//! It does not read memory, what an enclave's processes share among themselves included: under simulation the host could, and SECURITY.md
+//! says so.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,6 +30,16 @@ pub struct Observed {
     pub exit: i32,
     /// Everything that was seen, files included.
     pub seen: Seen,
+}
+
+/// What all processes of an enclave call themselves.
+pub const ENCLAVE: &str = "vouchsafe-enclave";
+/// The memory that its gate and a runner share: tensors.
+pub const SHARED: &str = "/memfd:tensors";
+
+/// Where a process says that it may be ended before others when memory is short.
+pub fn death_wish(process: u32, path: &str) -> bool {
+    path == format!("/proc/{process}/oom_score_adj")
 }
 
 /// The place of what goes through a pipe that both begins and ends in the enclave.
@@ -153,10 +164,10 @@ impl Observed {
         seen
     }
 
-    /// Pipes that the enclave made and that no other program's call ever named: ONNX Runtime, a part of it, reads the model there.
-    /// That the enclave is one process is [`super::enclave::conduct`]'s to say.
+    /// Pipes that the enclave made and that no other program's call ever named: a runner, which is a part of it, reads the model there.
+    /// Which of its processes use which end is [`super::enclave::conduct`]'s to say.
     pub fn own_pipes(&self) -> BTreeSet<String> {
-        let enclave = |call: &Call| self.trace.program(call.thread) == "vouchsafe-enclave";
+        let enclave = |call: &Call| self.trace.program(call.thread) == ENCLAVE;
         let named = |call: &Call| call.descriptors().into_iter().filter(|target| target.starts_with("pipe:["));
         let (mine, others): (Vec<_>, Vec<_>) = self.trace.calls.iter().partition(|call| enclave(call));
         let mine = mine.into_iter().filter(|call| call.name.starts_with("pipe") && call.returned() == Some(0));
@@ -195,7 +206,10 @@ impl Observed {
             if call.name == "copy_file_range" && !self.place(&target).starts_with("DIR/world/vendor/v") {
                 spots.insert(place.clone());
             }
-            if call.name == "mmap" && call.args.contains("MAP_SHARED") && call.args.contains("PROT_WRITE") {
+            // Who maps what is shared within an enclave is judged elsewhere.
+            let inside = self.trace.program(call.thread) == ENCLAVE;
+            let tensors = inside && call.descriptors().first().is_some_and(|what| what == SHARED);
+            if call.name == "mmap" && call.args.contains("MAP_SHARED") && call.args.contains("PROT_WRITE") && !tensors {
                 spots.insert(place.clone());
             }
             // A thread's name: the kernel itself keeps no more than strace shows.
@@ -209,6 +223,7 @@ impl Observed {
             if let Some(path) = opened_for_writing(call)
                 && !path.starts_with(self.dir.to_str().unwrap())
                 && path != "/dev/null"
+                && !(inside && death_wish(self.trace.process(call.thread), &path))
             {
                 spots.insert(format!("elsewhere: {} by {}", path, self.trace.program(call.thread)));
             }
