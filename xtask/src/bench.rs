@@ -1,4 +1,4 @@
-//! Turns the verifier, ring, `sev` and `dcap-qvl` into one table of times, from one run of one release build; `sealed` has its own.
+//! Turns the verifier, ring, `sev` and `dcap-qvl` into one table of times, from one run of one release build; `sealed` and `serve` have their own.
 //! It is no test: nothing depends on how fast the machine is that prints it.
 
 use std::io::Read;
@@ -6,16 +6,19 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::bench_sealed;
+use crate::bench_serve;
 use crate::error::ChoreError;
 use crate::workspace::{Workspace, ended_well};
 
 const PACKAGE: &str = "vouchsafe-attestation";
 const BENCH: &str = "verify";
 
-/// `cargo xtask bench [--strict]`, or `bench sealed …`: the status is the table's own, 10 when something to compare with is missing.
+/// `cargo xtask bench [--strict]`, or `bench sealed …`, or `bench serve …`: the status is the table's own, 10 when something to compare with is missing.
 pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<u8, ChoreError> {
-    if let Some(("sealed", rest)) = args.split_first().map(|(first, rest)| (first.as_str(), rest)) {
-        return bench_sealed::run(workspace, rest);
+    match args.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        Some(("sealed", rest)) => return bench_sealed::run(workspace, rest),
+        Some(("serve", rest)) => return bench_serve::run(workspace, rest),
+        _ => {}
     }
     if let Some(other) = args.iter().find(|arg| *arg != "--strict") {
         return Err(ChoreError::Usage(format!("`bench` has no argument `{other}`")));

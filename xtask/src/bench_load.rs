@@ -31,7 +31,7 @@ const fn plain(what: &'static str) -> Way {
 }
 
 /// For a model in one file.
-const SINGLE: [Way; 4] = [
+const SINGLE: [Way; 3] = [
     plain("plain commit_from_file"),
     Way {
         name: "enclave",
@@ -46,13 +46,6 @@ const SINGLE: [Way; 4] = [
         seconds: Target::None,
         peak: Target::None,
         settled: Target::None,
-    },
-    Way {
-        name: "lean",
-        what: "package, pipe, no prepacking (lean)",
-        seconds: Target::None,
-        peak: Target::AtMost(1.1),
-        settled: Target::AtMost(1.1),
     },
 ];
 

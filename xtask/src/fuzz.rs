@@ -11,15 +11,27 @@ use crate::workspace::{Workspace, ended_well, make_dir};
 
 const CARGO_FUZZ_VERSION: &str = "0.13.2";
 /// Every target; each is a file of this name under `tests/fuzz/targets`.
-pub(crate) const TARGETS: [&str; 8] =
-    ["report", "quote", "certificate", "crl", "collateral_json", "policy", "evidence_envelope", "volume"];
+pub(crate) const TARGETS: [&str; 11] = [
+    "report",
+    "quote",
+    "certificate",
+    "crl",
+    "collateral_json",
+    "policy",
+    "evidence_envelope",
+    "volume",
+    "infer",
+    "inflate",
+    "usage_policy",
+];
 /// No decoder may need more, the harness and its corpus included.
 const MEMORY_MIB: u32 = 256;
 /// No single input may take longer, in seconds.
 const INPUT_SECONDS: u32 = 10;
 /// Nor may one allocation be larger: four times the largest cap of a decoder.
 const ALLOCATION_MIB: u32 = 4;
-/// Longest input that is tried: above every cap of the decoders, that of a collateral file (1 MiB) apart, which serde reads in pieces.
+/// Longest input that is tried. Larger are the caps of collateral files (1 MiB) and usage policies (256 KiB), which serde reads in pieces,
+/// and those of request bodies.
 const LONGEST: u32 = 96 * 1024;
 
 /// `cargo xtask fuzz [--seconds N] [--target NAME] [--sanitizer none|address]`
@@ -130,11 +142,34 @@ fn cargo_fuzz(workspace: &Workspace) -> Result<PathBuf, ChoreError> {
     if ended_well(status)? { Ok(tool) } else { Err(ChoreError::Build) }
 }
 
+/// What the targets of the server begin with: a request (its header's length is not told), the same compressed, a vendor's rules.
+const SMALL: [(&str, &[u8]); 3] = [
+    (
+        "infer",
+        b"\xff\xff\xff\xff{\"id\":\"7\",\"inputs\":[{\"name\":\"x\",\"datatype\":\"FP32\",\"shape\":[1,2],\"data\":[[0.5,-1e-3]]}],\
+          \"outputs\":[{\"name\":\"y\",\"parameters\":{\"binary_data\":true}}]}",
+    ),
+    // Zlib's "stored" block of the three letters `abc`.
+    ("inflate", b"\x78\x01\x01\x03\x00\xfc\xff\x61\x62\x63\x02\x4d\x01\x27"),
+    (
+        "usage_policy",
+        b"{\"version\":1,\"model\":\"m\",\"expires\":\"never\",\"limits\":{\"max_batch\":16,\"max_body_bytes\":65536},\
+          \"inputs\":[{\"name\":\"x\",\"dtype\":\"FP32\",\"shape\":[-1,30],\"finite\":true,\"range\":{\"min\":-5,\"max\":0.5}}],\
+          \"outputs\":[{\"name\":\"p\",\"round\":2,\"top_k\":3},{\"name\":\"l\",\"argmax_only\":true}],\
+          \"callers\":[{\"key\":\"ed25519:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE\",\"role\":\"ward\"}],\
+          \"quotas\":[{\"role\":\"ward\",\"requests\":9,\"per_s\":60}]}",
+    ),
+];
+
 /// Fills the corpus with committed files: the bases, and cases with one faulty file. What other signed cases hold would be
 /// accepted beside the base's other files, which is what the targets take for a finding.
 fn seed(root: &Path, target: &str, corpus: &Path) -> Result<(), ChoreError> {
     if target == "volume" {
         return seed_volumes(root, corpus);
+    }
+    if let Some((_, bytes)) = SMALL.iter().find(|(name, _)| *name == target) {
+        let to = corpus.join("small");
+        return fs::write(&to, bytes).map_err(ChoreError::file(&to));
     }
     let wanted: &[&str] = match target {
         "report" => &["report.bin"],

@@ -6,6 +6,15 @@ mod bench_load;
 mod bench_models;
 mod bench_peers;
 mod bench_sealed;
+mod bench_serve;
+mod bench_serve_load;
+mod bench_serve_models;
+mod bench_serve_parts;
+mod bench_serve_peers;
+mod bench_serve_plain;
+mod bench_serve_process;
+mod bench_serve_stage;
+mod bench_serve_table;
 mod bench_table;
 mod build;
 mod container;
@@ -17,8 +26,11 @@ mod measured;
 mod mutants;
 mod onnxruntime;
 mod prove;
+mod prove_parts;
+mod prove_rules;
 mod python;
 mod sbom;
+mod test_lanes;
 mod tests;
 mod twice;
 mod vectors;
@@ -51,14 +63,19 @@ Commands:
                      --measured   first of all: the image of `image`, not one with the release build's enclave
   container        build image and programs so that they do not show where, then the container image's root folder with a list of
                    all that is in it: target/container/root; the Dockerfile runs this
-  prove [ARGS…]    take each rule of the verifier out in turn, and a test must then fail; then --image, fuzz, a million
-                   mutations of a sealed package, --large and both benches
-                     --steps      only the rules of the numbered steps, and nothing else
-                     --cap N      at most N rules, spread over all of them
-                     --list       only print them
-                     --image      only `image --twice`: the image depends on nothing but the sources and the lock
-                     --large      only this: a model of 3 GiB with external data is sealed, opened and served under a limit of
+  prove [ARGS…]    play all that takes too long for every change, from quick to slow: the parts below, `fuzz` and the three benches with
+                   --strict; go on after one that failed, then print the seconds of each; some hours
+                     --slow       a thousand slow and silent clients hold up nobody and are cut
+                     --triton     the real tritonserver (from PyPI, 200 MB in target/triton) answers as ours does, but for what
+                                  tests/reference/differential.json lists
+                     --large      a model of 3 GiB with external data is sealed, opened and served under a limit of
                                   8 GiB of memory (a control group, else `prlimit --as`); 16 GiB of disk, a few minutes
+                     --mutations  a million mutations of a sealed package
+                     --soak       a million marked requests from 200 clients, each answered with its own mark
+                     --vm         `vm`: the story and every attack in virtual machines
+                     --image      `image --twice`: the image depends on nothing but the sources and the lock
+                     --rules      each rule of the verifier is taken out in turn, and a test must then fail; of the rules alone:
+                     --steps      only those of the numbered steps, --cap N at most N, spread over all, --list only print them
   fuzz [ARGS…]     feed the decoders with cargo-fuzz (installs it), 60 s each
                      --seconds N, --target NAME, --sanitizer none|address
   bench            this verifier beside ring's primitives, `sev` and `dcap-qvl`: one table
@@ -69,6 +86,14 @@ Commands:
                      --load-mib A,B   sizes of the models that are loaded (96,976)
                      --only PART  steps, whole or load
                      --dir DIR    where the files go; default: /dev/shm if 12 times the size fits there, else target/bench
+                     --strict     exit status 10 when a target is missed, not only when a peer is missing
+  bench serve      the server beside Triton, FastAPI, KServe, MLServer, LitServe, BentoML and Ray Serve (from PyPI, 3 GB of disk),
+                   with MiniLM and with a model that costs nothing: microseconds, requests per second, processor time, ratios;
+                   about half an hour
+                     --quick      FastAPI alone, short rounds: a few minutes
+                     --rounds N (7), --soak N marked requests (1000000; 0 for none)
+                     --programs DIR  measure the programs in this folder instead of building them
+                     --only PART  minilm, tiny, many, channel, tensors, sessions or soak
                      --strict     exit status 10 when a target is missed, not only when a peer is missing
   vectors [TEE]    write tests/vectors/evidence anew
   coverage         write COVERAGE.md anew: every step and code with its vectors

@@ -1,278 +1,153 @@
-//! Turns each rule of the verifier into a question: does a test fail when it is taken out?
-//! It does not establish that a rule is right, only that at least one vector depends on it.
+//! Turns what takes too long for every change into one run of parts: all are played, and at the end each has its seconds and how it ended.
+//! It does not know what a part establishes; see `prove_parts.rs` and, for the verifier's rules, `prove_rules.rs`.
 
-use std::ffi::OsString;
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use crate::bench;
 use crate::error::ChoreError;
-use crate::fuzz;
-use crate::image;
-use crate::large;
-use crate::mutants::{self, Mutant, Rules};
-use crate::twice;
-use crate::workspace::{Workspace, ended_well, make_dir};
+use crate::prove_parts::{self as parts, Part};
+use crate::prove_rules::{self, Chosen};
+use crate::workspace::Workspace;
 
-const PACKAGE: &str = "vouchsafe-attestation";
-
-/// What the tests said of one mutant.
-enum Answer {
-    /// A committed vector came to another code, as it should.
-    NoticedByVector,
-    /// Another test failed.
-    Noticed,
-    /// It does not compile: what follows needs the rule's result, so it cannot be taken out.
-    Needed,
-    /// Everything that was asked passed.
-    Unguarded,
-}
-
-/// `cargo xtask prove [--list] [--steps] [--cap N]`, or `--image` alone for two builds of the image, or `--large` alone for a model of
-/// 3 GiB; without arguments these two builds, the fuzz targets, the large model, a million mutations of a sealed
-/// package and the benchmarks follow.
+/// `cargo xtask prove` plays all parts; with flags of parts (`--triton`, `--slow`, …) these alone; with `--list`, `--steps` or `--cap N` the
+/// rules of the verifier that these choose. Status 10 when one of several parts failed; one part alone has its own.
 pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<u8, ChoreError> {
-    if args == ["--image"] {
-        return twice::run(workspace, image::MEASURED);
+    let flags = match Asked::parse(args)? {
+        Asked::Rules(chosen) => return prove_rules::run(workspace, &chosen),
+        Asked::Parts(flags) => flags,
+    };
+    let is_asked = |part: &&Part| flags.is_empty() || part.flag().is_some_and(|own| flags.contains(&own));
+    let chosen: Vec<&Part> = parts::ALL.iter().filter(is_asked).collect();
+    if let [one] = chosen.as_slice() {
+        return (one.play)(workspace);
     }
-    if args == ["--large"] {
-        return large::run(workspace);
-    }
-    let arguments = Arguments::parse(args)?;
-    if args.is_empty() {
-        rules(workspace, &arguments)?;
-        twice::run(workspace, image::MEASURED)?;
-        fuzz::run(workspace, &[])?;
-        mutations(workspace)?;
-        large::run(workspace)?;
-        let strict = "--strict".to_owned();
-        let sealed = bench::run(workspace, &["sealed".to_owned(), strict.clone()])?;
-        return Ok(sealed.max(bench::run(workspace, &[strict])?));
-    }
-    rules(workspace, &arguments)
-}
-
-/// A million random mutations of a sealed package; every run of the tests has some.
-fn mutations(workspace: &Workspace) -> Result<(), ChoreError> {
-    let mut command = workspace.cargo();
-    let status = command
-        .args([
-            "test",
-            "--locked",
-            "--release",
-            "--package",
-            "vouchsafe-sealed",
-            "--lib",
-            "mutate",
-            "--",
-            "--nocapture",
-        ])
-        .env("VOUCHSAFE_MUTATIONS", "1000000")
-        .status()
-        .map_err(|source| ChoreError::Start { program: "cargo", source })?;
-    if ended_well(status)? { Ok(()) } else { Err(ChoreError::TestsFailed) }
-}
-
-fn rules(workspace: &Workspace, arguments: &Arguments) -> Result<u8, ChoreError> {
-    let Rules { mutants: mut all, kept } = mutants::of_the_verifier(workspace.root())?;
-    if arguments.steps {
-        all.retain(|mutant| mutant.step.is_some());
-    }
-    let chosen = spread(&all, arguments.cap);
-    if arguments.list {
-        for mutant in &chosen {
-            println!("{}", mutant.describe());
-        }
-        say_kept(&kept);
+    let ends = play(workspace, &chosen)?;
+    print!("{}", table(&ends));
+    let failed: Vec<&str> = ends.iter().filter(|end| end.failure.is_some()).map(|end| end.command).collect();
+    if failed.is_empty() {
         return Ok(0);
     }
-
-    let copy = Copy::make(workspace)?;
-    eprintln!(
-        "prove: {} of {} rules, in a copy of the sources; first the committed vectors as they are",
-        chosen.len(),
-        all.len()
-    );
-    if !copy.cargo(&["test", "--test", "vectors"])? {
-        return Err(ChoreError::ProveBaseline);
-    }
-    // All other tests take minutes: they are asked only about a rule that no vector notices, and as they are only then.
-    let mut all_pass = false;
-    let (mut by_vector, mut noticed, mut needed, mut unguarded) = (0, 0, 0, Vec::new());
-    for (at, mutant) in chosen.iter().enumerate() {
-        let started = Instant::now();
-        let mut answer = copy.without(mutant, Copy::by_vectors)?;
-        if matches!(answer, Answer::Unguarded) {
-            if !all_pass && !copy.cargo(&["test", "--tests"])? {
-                return Err(ChoreError::ProveBaseline);
-            }
-            all_pass = true;
-            answer = copy.without(mutant, Copy::by_tests)?;
-        }
-        let word = match answer {
-            Answer::NoticedByVector => "noticed by a committed vector",
-            Answer::Noticed => "noticed by another test",
-            Answer::Needed => "needed by what follows (does not compile)",
-            Answer::Unguarded => "NOT NOTICED",
-        };
-        println!("{}/{} {}: {word} ({} s)", at + 1, chosen.len(), mutant.describe(), started.elapsed().as_secs());
-        match answer {
-            Answer::NoticedByVector => by_vector += 1,
-            Answer::Noticed => noticed += 1,
-            Answer::Needed => needed += 1,
-            Answer::Unguarded => unguarded.push(mutant.describe()),
-        }
-    }
-    say_kept(&kept);
-    println!(
-        "{} rules taken out and noticed ({by_vector} by a committed vector), {needed} that cannot be taken out, {} not noticed; {} of {} tried",
-        by_vector + noticed,
-        unguarded.len(),
-        chosen.len(),
-        all.len()
-    );
-    if unguarded.is_empty() { Ok(0) } else { Err(ChoreError::StepUnguarded { steps: unguarded }) }
+    eprintln!("prove: failed: {}; each can be played alone: cargo xtask {}", failed.join(", "), failed[0]);
+    Ok(10)
 }
 
-fn say_kept(kept: &[String]) {
-    for step in kept {
-        println!("has no line that can be taken out (what follows needs its result, or dcap-qvl decides it): {step}");
-    }
+/// What the command line asks for.
+#[derive(Debug, PartialEq, Eq)]
+enum Asked {
+    /// Some of the verifier's rules, or their list.
+    Rules(Chosen),
+    /// The parts with these flags; without any, all parts there are.
+    Parts(Vec<&'static str>),
 }
 
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Arguments {
-    list: bool,
-    steps: bool,
-    cap: Option<usize>,
-}
-
-impl Arguments {
+impl Asked {
     fn parse(args: &[String]) -> Result<Self, ChoreError> {
-        let mut parsed = Self::default();
+        let (mut chosen, mut flags) = (Chosen::default(), Vec::new());
         let mut args = args.iter();
         while let Some(arg) = args.next() {
             match arg.as_str() {
-                "--list" => parsed.list = true,
-                "--steps" => parsed.steps = true,
+                "--list" => chosen.list = true,
+                "--steps" => chosen.steps = true,
                 "--cap" => {
                     let number = args.next().and_then(|text| text.parse().ok()).filter(|number| *number > 0);
-                    parsed.cap =
+                    chosen.cap =
                         Some(number.ok_or_else(|| ChoreError::Usage("--cap needs a number above 0".to_owned()))?);
                 }
-                _ => return Err(ChoreError::Usage(format!("`prove` has no argument `{arg}`"))),
+                other => match parts::ALL.iter().filter_map(Part::flag).find(|flag| *flag == other) {
+                    Some(flag) => flags.push(flag),
+                    None => return Err(ChoreError::Usage(format!("`prove` has no argument `{other}`"))),
+                },
             }
         }
-        Ok(parsed)
+        match (chosen == Chosen::default(), flags.is_empty()) {
+            (true, _) => Ok(Self::Parts(flags)),
+            (false, true) => Ok(Self::Rules(chosen)),
+            (false, false) => Err(ChoreError::Usage(
+                "--list, --steps and --cap choose rules, and no other part goes with them".into(),
+            )),
+        }
     }
 }
 
-/// At most `cap` of them, evenly spread, the same every time.
-fn spread(all: &[Mutant], cap: Option<usize>) -> Vec<Mutant> {
-    let wanted = cap.unwrap_or(all.len()).min(all.len());
-    (0..wanted).map(|at| all[at * all.len() / wanted].clone()).collect()
+/// How one part ended.
+struct End {
+    command: &'static str,
+    seconds: u64,
+    /// The code, or the status of a part that said why itself.
+    failure: Option<String>,
 }
 
-/// A copy of the sources under target, so that nobody's working tree is ever without a rule.
-struct Copy<'w> {
-    workspace: &'w Workspace,
-    root: PathBuf,
-    vectors: OsString,
+/// Plays one after the other, those after a failed one too; only Ctrl-C ends it.
+fn play(workspace: &Workspace, chosen: &[&Part]) -> Result<Vec<End>, ChoreError> {
+    let mut ends = Vec::new();
+    for (at, part) in chosen.iter().enumerate() {
+        println!("\nprove: {} of {}, `{}`: {}", at + 1, chosen.len(), part.command, part.what);
+        let begun = Instant::now();
+        let failure = match (part.play)(workspace) {
+            Ok(0) => None,
+            Ok(status) => Some(format!("status {status}")),
+            Err(ChoreError::Interrupted) => return Err(ChoreError::Interrupted),
+            Err(error) => {
+                eprintln!("error[{}]: {error}\n  help: {}", error.code(), error.advice());
+                Some(error.code().to_owned())
+            }
+        };
+        ends.push(End { command: part.command, seconds: begun.elapsed().as_secs(), failure });
+    }
+    Ok(ends)
 }
 
-impl<'w> Copy<'w> {
-    fn make(workspace: &'w Workspace) -> Result<Self, ChoreError> {
-        let root = workspace.target().join("prove/source");
-        if root.exists() {
-            fs::remove_dir_all(&root).map_err(ChoreError::file(&root))?;
-        }
-        copy_tree(workspace.root(), &root, workspace.target())?;
-        let vectors = std::env::var_os("VOUCHSAFE_VECTORS")
-            .unwrap_or_else(|| workspace.root().join("../shared/vectors").into_os_string());
-        Ok(Self { workspace, root, vectors })
+/// One line for each part, and their sum.
+fn table(ends: &[End]) -> String {
+    let mut text = "\nprove: seconds of each part\n".to_owned();
+    for end in ends {
+        let how = end.failure.as_ref().map_or_else(|| "passed".to_owned(), |failure| format!("FAILED: {failure}"));
+        text.push_str(&format!("{:>7} s  {:<30}  {how}\n", end.seconds, end.command));
     }
-
-    fn without(&self, mutant: &Mutant, ask: fn(&Self) -> Result<Answer, ChoreError>) -> Result<Answer, ChoreError> {
-        let path = self.root.join(&mutant.file);
-        let text = fs::read_to_string(&path).map_err(ChoreError::file(&path))?;
-        fs::write(&path, mutant.apply(&text)).map_err(ChoreError::file(&path))?;
-        let answer = ask(self);
-        fs::write(&path, text).map_err(ChoreError::file(&path))?;
-        answer
-    }
-
-    /// The committed vectors alone, which take seconds.
-    fn by_vectors(&self) -> Result<Answer, ChoreError> {
-        if !self.cargo(&["build", "--test", "vectors"])? {
-            return Ok(Answer::Needed);
-        }
-        Ok(if self.cargo(&["test", "--test", "vectors"])? { Answer::Unguarded } else { Answer::NoticedByVector })
-    }
-
-    /// Every test, one program after the other until the first that fails. The library compiled before.
-    fn by_tests(&self) -> Result<Answer, ChoreError> {
-        Ok(if self.cargo(&["test", "--tests"])? { Answer::Unguarded } else { Answer::Noticed })
-    }
-
-    fn cargo(&self, arguments: &[&str]) -> Result<bool, ChoreError> {
-        let mut command: Command = self.workspace.cargo();
-        let status = command
-            .current_dir(&self.root)
-            .args(arguments)
-            .args(["--locked", "--quiet", "--package", PACKAGE])
-            // Never the workspace's own: cargo names artefacts by the path inside a workspace, so a mutated crate of the
-            // copy would be taken for the real one by the next build.
-            .env("CARGO_TARGET_DIR", self.workspace.target().join("prove/build"))
-            .env("VOUCHSAFE_VECTORS", &self.vectors)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .map_err(|source| ChoreError::Start { program: "cargo", source })?;
-        ended_well(status)
-    }
-}
-
-fn copy_tree(from: &Path, to: &Path, target: &Path) -> Result<(), ChoreError> {
-    make_dir(to)?;
-    for entry in fs::read_dir(from).map_err(ChoreError::file(from))? {
-        let entry = entry.map_err(ChoreError::file(from))?;
-        let (path, kind) = (entry.path(), entry.file_type().map_err(ChoreError::file(from))?);
-        if path == target || entry.file_name() == ".git" || entry.file_name() == "target" {
-            continue;
-        }
-        let place = to.join(entry.file_name());
-        if kind.is_dir() {
-            copy_tree(&path, &place, target)?;
-        } else if kind.is_file() {
-            fs::copy(&path, &place).map_err(ChoreError::file(&path))?;
-        }
-    }
-    Ok(())
+    let all: u64 = ends.iter().map(|end| end.seconds).sum();
+    text.push_str(&format!("{all:>7} s  in all\n"));
+    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_cap_spreads_over_all_rules() {
-        let all = mutants::of_the_verifier(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()).unwrap().mutants;
-        assert!(all.len() >= 20, "{}", all.len());
-        let few = spread(&all, Some(5));
-        assert_eq!((few.len(), &few[0]), (5, &all[0]));
-        assert_eq!(spread(&all, None), all);
-        assert_eq!(spread(&all, Some(10_000)).len(), all.len());
+    fn parse(text: &str) -> Result<Asked, ChoreError> {
+        Asked::parse(&text.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
     }
 
     #[test]
-    fn the_arguments_are_two_flags_and_a_cap() {
-        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
-        let parsed = Arguments::parse(&words("--list --steps --cap 3")).unwrap();
-        assert_eq!(parsed, Arguments { list: true, steps: true, cap: Some(3) });
-        for wrong in ["--cap", "--cap 0", "--cap x", "other"] {
-            assert_eq!(Arguments::parse(&words(wrong)).unwrap_err().code(), "USAGE");
+    fn the_arguments_choose_rules_or_parts_and_nothing_chooses_all() {
+        assert_eq!(parse("").unwrap(), Asked::Parts(Vec::new()));
+        let rules = |list, steps, cap| Asked::Rules(Chosen { list, steps, cap });
+        assert_eq!(parse("--list --steps --cap 3").unwrap(), rules(true, true, Some(3)));
+        assert_eq!(parse("--steps").unwrap(), rules(false, true, None));
+        for flag in ["--slow", "--triton", "--large", "--mutations", "--soak", "--vm", "--image", "--rules"] {
+            assert_eq!(parse(flag).unwrap(), Asked::Parts(vec![flag]));
         }
+        assert_eq!(parse("--vm --slow").unwrap(), Asked::Parts(vec!["--vm", "--slow"]));
+        for wrong in ["--cap", "--cap 0", "--cap x", "other", "fuzz", "--slow 5", "--slow --cap 4", "--steps --image"] {
+            assert_eq!(parse(wrong).unwrap_err().code(), "USAGE", "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_part_that_fails_is_named_and_those_after_it_are_played() {
+        let workspace = Workspace::find().unwrap();
+        let part = |command, play| Part { command, what: "x", play };
+        let all = [
+            part("one", |_| Ok(0)),
+            part("prove --two", |_| Err(ChoreError::TestsFailed)),
+            part("three", |_| Ok(7)),
+            part("four", |_| Ok(0)),
+        ];
+        let ends = play(&workspace, &all.iter().collect::<Vec<_>>()).unwrap();
+        let expected = "\nprove: seconds of each part\n      0 s  one                             passed\n      \
+                        0 s  prove --two                     FAILED: TESTS_FAILED\n      \
+                        0 s  three                           FAILED: status 7\n      \
+                        0 s  four                            passed\n      0 s  in all\n";
+        assert_eq!(table(&ends), expected);
+        let stopped = part("five", |_| Err(ChoreError::Interrupted));
+        assert_eq!(play(&workspace, &[&stopped, &all[0]]).err().unwrap().code(), "INTERRUPTED");
     }
 }

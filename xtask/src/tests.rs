@@ -3,12 +3,15 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::path::PathBuf;
 use std::process::Stdio;
+use std::time::Instant;
 
 use crate::build::{self, Profile};
 use crate::error::ChoreError;
 use crate::image;
 use crate::python;
+use crate::test_lanes::{self, Program};
 use crate::workspace::{Workspace, ended_well};
 
 /// Of what one passing test printed, this many lines are shown; the log has all of them.
@@ -31,41 +34,95 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<u8, ChoreErr
     let packages = python::packages(workspace)?;
     let programs = build::test_binaries(workspace, arguments.profile)?;
 
-    let mut command = workspace.cargo();
-    command.args(["test", "--locked", "--no-fail-fast"]).args(arguments.profile.flag());
+    let mut chosen: Vec<&str> = arguments.profile.flag().into_iter().collect();
     if arguments.packages.is_empty() {
-        command.arg("--workspace");
+        chosen.push("--workspace");
     }
-    for package in &arguments.packages {
-        command.args(["--package", package]);
-    }
-    command
-        .args(["--", "--show-output"])
-        .args(&arguments.filters)
-        .env("VOUCHSAFE_BIN_DIR", &programs)
-        .env("VOUCHSAFE_PY", &packages)
-        .stdout(Stdio::piped());
+    chosen.extend(arguments.packages.iter().flat_map(|package| ["--package", package]));
+    eprintln!("test: building the tests");
+    let tests = test_lanes::build(workspace, &chosen)?;
+    let mut common = vec![("VOUCHSAFE_BIN_DIR", programs), ("VOUCHSAFE_PY", packages)];
     // Tests that need the guest image say by name that they did not run when there is none.
     if std::env::var_os("VOUCHSAFE_IMAGE").is_none()
         && let Some(image) = image::built(workspace)
     {
-        command.env("VOUCHSAFE_IMAGE", image);
+        common.push(("VOUCHSAFE_IMAGE", image));
     }
 
-    eprintln!("test: building and running the tests");
-    let mut child = command.spawn().map_err(|source| ChoreError::Start { program: "cargo", source })?;
+    let (waiting, working): (Vec<_>, Vec<_>) = tests.into_iter().partition(|test| test.waits);
+    let (mut report, mut beside) = (Report::default(), Report::default());
     let log_path = workspace.target().join("test.log");
     let mut log = fs::File::create(&log_path).map_err(ChoreError::file(&log_path))?;
-    let mut report = Report::default();
-    if let Some(stdout) = child.stdout.take() {
-        report.follow(stdout, &mut std::io::stdout(), &mut log).map_err(ChoreError::file(&log_path))?;
-    }
-    let status = child.wait().map_err(|source| ChoreError::Start { program: "cargo", source })?;
-    let passed = ended_well(status)?;
+    let (mut shown, mut kept) = (Vec::new(), Vec::new());
+    let run = |tests: &[Program], report: &mut Report, show: &mut dyn Write, log: &mut dyn Write| {
+        lane(tests, &arguments.filters, &common, report, show, log)
+    };
+    let both = std::thread::scope(|scope| {
+        let other = (!waiting.is_empty()).then(|| scope.spawn(|| run(&working, &mut beside, &mut shown, &mut kept)));
+        let first = if waiting.is_empty() { &working } else { &waiting };
+        let first = run(first, &mut report, &mut std::io::stdout(), &mut log)?;
+        let other = other.map_or(Ok(Ok(true)), std::thread::ScopedJoinHandle::join);
+        Ok::<_, ChoreError>(first & other.unwrap_or(Err(ChoreError::TestsFailed))?)
+    })?;
+    // The lane beside is shown as a whole: two programs' lines in one another help nobody.
+    let _ = std::io::stdout().write_all(&shown);
+    log.write_all(&kept).map_err(ChoreError::file(&log_path))?;
+    report.add(beside);
+    let passed = both & documentation(workspace, &arguments, &chosen, &mut report, &mut log)?;
     let summary = report.summary();
     print!("{summary}");
     fs::write(&summary_path, summary).map_err(ChoreError::file(&summary_path))?;
     if passed { Ok(0) } else { Err(ChoreError::TestsFailed) }
+}
+
+/// Runs the programs of one lane in turn, those after a failed one too. Whether all passed.
+fn lane(
+    tests: &[Program],
+    filters: &[String],
+    common: &[(&str, PathBuf)],
+    report: &mut Report,
+    mut show: &mut dyn Write,
+    mut log: &mut dyn Write,
+) -> Result<bool, ChoreError> {
+    let mut passed = true;
+    for test in tests {
+        let head = format!("\n     Running {}\n", test.name);
+        let _ = show.write_all(head.as_bytes());
+        let _ = log.write_all(head.as_bytes());
+        let started = Instant::now();
+        let mut child =
+            test.start(filters, common).spawn().map_err(|source| ChoreError::Start { program: "a test", source })?;
+        if let Some(stdout) = child.stdout.take() {
+            report.follow(stdout, &mut show, &mut log).map_err(ChoreError::file("the output of a test"))?;
+        }
+        let status = child.wait().map_err(|source| ChoreError::Start { program: "a test", source })?;
+        if !ended_well(status)? {
+            passed = false;
+            report.failures.push(format!("{} ended with {status}", test.name));
+        }
+        let _ = writeln!(log, "{} took {} s", test.name, started.elapsed().as_secs());
+    }
+    Ok(passed)
+}
+
+/// The examples in the documentation, which only cargo runs; with a choice of packages or names nobody asked for them.
+fn documentation(
+    workspace: &Workspace,
+    arguments: &Arguments,
+    chosen: &[&str],
+    report: &mut Report,
+    log: &mut fs::File,
+) -> Result<bool, ChoreError> {
+    if !arguments.packages.is_empty() || !arguments.filters.is_empty() {
+        return Ok(true);
+    }
+    let mut command = workspace.cargo();
+    command.args(["test", "--locked", "--doc", "--quiet"]).args(chosen).stdout(Stdio::piped());
+    let mut child = command.spawn().map_err(|source| ChoreError::Start { program: "cargo", source })?;
+    if let Some(stdout) = child.stdout.take() {
+        report.follow(stdout, &mut std::io::sink(), log).map_err(ChoreError::file("the output of cargo"))?;
+    }
+    ended_well(child.wait().map_err(|source| ChoreError::Start { program: "cargo", source })?)
 }
 
 impl Arguments {
@@ -166,6 +223,14 @@ impl Report {
         }
         self.shown += 1;
         self.shown <= SHOWN_LINES
+    }
+
+    fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.ignored += other.ignored;
+        self.not_run.extend(other.not_run);
+        self.failures.extend(other.failures);
     }
 
     fn summary(&self) -> String {
