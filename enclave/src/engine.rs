@@ -29,8 +29,8 @@ const DECODED: u64 = 4;
 const ALIGNED: u64 = 64 * 1024;
 /// A run that is told to stop may go on so long.
 const GRACE: Duration = Duration::from_secs(2);
-/// Slow disks are patient ones' business, endless ones nobody's.
-const LOAD_LIMIT: Duration = Duration::from_secs(3600);
+/// Loading may take so long, and beside it a second for so many bytes: disks are faster, and other models may wait for it.
+const LOAD_LIMIT: (Duration, u64) = (Duration::from_secs(60), 4 << 20);
 
 /// Where runners come from, and what each may have.
 pub struct Runtime {
@@ -65,7 +65,7 @@ impl Runtime {
             answer_bytes: bytes(config.max_answer_bytes.saturating_add(ALIGNED)),
             queue: config.queue,
             grace: GRACE,
-            load_limit: LOAD_LIMIT,
+            load_limit: LOAD_LIMIT.0,
             whole_fence: config.landlock == Landlock::Required,
         };
         let nursery = Nursery::start(library.file())?;
@@ -97,11 +97,12 @@ impl Runtime {
     ) -> Result<Engine, EnclaveError> {
         let Model { external, graph_len } = model;
         let size = external.iter().fold(graph_len, |sum, (_, len)| sum.saturating_add(*len));
+        let load_limit = LOAD_LIMIT.0 + Duration::from_secs(size / LOAD_LIMIT.1);
         let memory_bytes = self.memory.unwrap_or(size.saturating_mul(TIMES).saturating_add(BASE));
         // A graph from a pipe has no folder in which ONNX Runtime would look for other files.
         let delivery = if external.is_empty() { self.delivery } else { Delivery::Buffer };
         let parts = Parts { delivery, external, graph_len };
-        let runner = Runner::load(&self.nursery, &Spec { memory_bytes, ..self.spec }, &parts, feed);
+        let runner = Runner::load(&self.nursery, &Spec { memory_bytes, load_limit, ..self.spec }, &parts, feed);
         let runner = runner.map_err(|error| match error {
             LoadError::Feed(error) => error,
             LoadError::Runner(error) => error.into(),

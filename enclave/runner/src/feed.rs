@@ -25,17 +25,20 @@ pub struct Feed {
     pipe: PipeWriter,
     gone: bool,
     accepted: bool,
+    /// So many bytes spoil what was refused: no field under way is longer than all that was announced.
+    spoils: u64,
 }
 
-/// The two ends of a new pipe.
+/// The two ends of a new pipe for so many bytes.
 ///
 /// # Errors
 /// `SYSTEM`.
-pub(crate) fn pipe() -> Result<(PipeReader, Feed), RunnerError> {
+pub(crate) fn pipe(announced: u64) -> Result<(PipeReader, Feed), RunnerError> {
     let (reader, pipe) = std::io::pipe().map_err(|_| RunnerError::System("make a pipe"))?;
     let _ = rustix::pipe::fcntl_setpipe_size(&pipe, PIPE_LEN);
     rustix::fs::fchmod(&reader, MODE).map_err(|_| RunnerError::System("make a pipe readable"))?;
-    Ok((reader, Feed { pipe, gone: false, accepted: false }))
+    let spoils = announced.saturating_add(PIPE_LEN as u64);
+    Ok((reader, Feed { pipe, gone: false, accepted: false, spoils }))
 }
 
 impl Feed {
@@ -57,10 +60,12 @@ impl Feed {
 
 impl Drop for Feed {
     /// An end alone would not do: a stream that is cut between two fields of the model is a model without its last fields. What follows
-    /// fills the rest of a string or of raw data under way, no more than was declared, and is malformed wherever else it stands.
+    /// fills the rest of a string or of raw data under way, no more than was declared, and is malformed wherever else it stands. A reader
+    /// that goes on reading sees an end in the midst of it.
     fn drop(&mut self) {
-        while !self.accepted && !self.gone {
+        while !self.accepted && !self.gone && self.spoils > 0 {
             self.write(&SPOILT);
+            self.spoils = self.spoils.saturating_sub(PIECE as u64);
         }
     }
 }
@@ -79,7 +84,7 @@ mod tests {
         most: u64,
         write: impl FnOnce(&mut Feed) -> Result<(), &'static str> + Send,
     ) -> (Vec<u8>, thread::Result<Result<bool, &'static str>>) {
-        let (reader, feed) = pipe().unwrap();
+        let (reader, feed) = pipe(u64::MAX).unwrap();
         thread::scope(|scope| {
             let feeding = scope.spawn(move || feed.run(write));
             let mut seen = Vec::new();
@@ -146,7 +151,7 @@ mod tests {
     #[test]
     fn others_may_read_the_pipe_and_nobody_else_may_write() {
         use std::os::fd::AsFd as _;
-        let (reader, _feed) = pipe().unwrap();
+        let (reader, _feed) = pipe(u64::MAX).unwrap();
         let mode = rustix::fs::fstat(reader.as_fd()).unwrap().st_mode & 0o777;
         assert_eq!(mode, 0o604);
         // Lets the feed go.

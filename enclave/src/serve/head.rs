@@ -88,7 +88,10 @@ fn request_line(line: &[u8]) -> Result<bool, EnclaveError> {
         b"HTTP/1.0" => Some(true),
         _ => None,
     };
-    let sound = is_token(method) && !target.is_empty() && target.iter().all(u8::is_ascii_graphic);
+    let sound = is_token(method)
+        && !target.is_empty()
+        && target.iter().all(u8::is_ascii_graphic)
+        && axum::http::Uri::try_from(target).is_ok();
     version.filter(|_| sound).ok_or(EnclaveError::HeaderInvalid("the request line"))
 }
 
@@ -99,7 +102,13 @@ fn header(line: &[u8]) -> Result<(&[u8], &[u8]), EnclaveError> {
     }
     let colon = line.iter().position(|b| *b == b':');
     let (name, value) = colon.and_then(|at| line.split_at_checked(at)).ok_or(EnclaveError::HeaderInvalid("a line"))?;
-    let value = value.strip_prefix(b":").unwrap_or(value).trim_ascii();
+    let value = value.strip_prefix(b":").unwrap_or(value);
+    // No other blanks than these two: hyper knows none.
+    let inner = |b: &u8| !matches!(b, b' ' | b'\t');
+    let value = match (value.iter().position(inner), value.iter().rposition(inner)) {
+        (Some(first), Some(last)) => value.get(first..=last).unwrap_or_default(),
+        _ => &[],
+    };
     let visible = |b: &u8| *b == b'\t' || (*b >= b' ' && *b != 0x7f);
     if is_token(name) && value.iter().all(visible) {
         Ok((name, value))

@@ -118,7 +118,8 @@ fn drive<E: Send>(
     parts: &Parts,
     feed: impl FnOnce(&mut Feed) -> Result<(), E> + Send,
 ) -> Result<Driven<E>, RunnerError> {
-    let (reader, writer) = feed::pipe()?;
+    let announced = parts.external.iter().fold(parts.graph_len, |sum, (_, len)| sum.saturating_add(*len));
+    let (reader, writer) = feed::pipe(announced)?;
     let order = Order::Load(Load {
         threads: spec.threads.max(1),
         delivery: parts.delivery,

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     CustomerError, Receipted, Salt,
+    line::strip_hop_by_hop,
     receipt::{is_inference, salt_of},
 };
 
@@ -56,7 +57,9 @@ impl Forwarder {
             fact: "the body is larger than this proxy forwards",
             advice: "Send fewer rows at a time.",
         };
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
+        // Before anything is signed or salted: what is meant for this hop alone changes nothing afterwards.
+        strip_hop_by_hop(&mut head.headers);
         // A declared length is refused before the first byte of it is read.
         if body.size_hint().lower() > self.max_body as u64 {
             return Err(too_large());
