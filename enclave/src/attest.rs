@@ -111,6 +111,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_went_away_costs_no_quote() {
+        let device = device();
+        let window = Window::start(device.clone(), WORDS, Duration::from_millis(50), 1024);
+        for n in 0..5 {
+            let gone = tokio::time::timeout(Duration::from_millis(1), window.attest([n; 64])).await;
+            assert!(gone.is_err(), "control: the window is open");
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert_eq!(device.quotes.load(Ordering::SeqCst), 0);
+        assert_eq!(attested(window, 9).await, 1);
+        assert_eq!(device.quotes.load(Ordering::SeqCst), 1, "control");
+    }
+
+    #[tokio::test]
     async fn sessions_of_one_window_share_one_quote() {
         let device = device();
         let window = Window::start(device.clone(), WORDS, Duration::from_millis(20), 1024);

@@ -418,13 +418,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn above_the_cap_clients_are_turned_away_and_below_it_served_again() {
+    async fn above_the_cap_who_has_not_fetched_evidence_leaves_and_who_has_stays() {
         let running = start(1).await;
-        let mut first = connect(&running).await;
-        assert!(ask(&mut first, "GET /v2/health/live HTTP/1.1\r\nHost: e\r\n\r\n").await.starts_with("HTTP/1.1 200"));
-        let mut second = TcpStream::connect(running.address).await.unwrap();
-        assert_eq!(second.read(&mut [0; 1]).await.unwrap_or(0), 0);
-        drop(first);
+        let live = "GET /v2/health/live HTTP/1.1\r\nHost: e\r\n\r\n";
+        let mut probe = connect(&running).await;
+        assert!(ask(&mut probe, live).await.starts_with("HTTP/1.1 200"), "control: there is one place");
+        // The next one gets it, at once.
+        let mut attested = connect(&running).await;
+        assert_eq!(probe.read(&mut [0; 1]).await.unwrap_or(0), 0, "the first has left");
+        assert!(ask(&mut attested, &post("/v1/attest", CHALLENGE)).await.starts_with("HTTP/1.1 200"));
+        for _ in 0..3 {
+            let mut third = TcpStream::connect(running.address).await.unwrap();
+            let turned = tokio::time::timeout(Duration::from_millis(300), third.read(&mut [0; 1])).await;
+            assert_eq!(turned.expect("at once, not when a handshake times out").unwrap_or(0), 0);
+        }
+        assert!(ask(&mut attested, live).await.starts_with("HTTP/1.1 200"), "who has fetched evidence stays");
+        drop(attested);
         tokio::time::sleep(Duration::from_millis(200)).await;
         assert!(ask(&mut connect(&running).await, &post("/v1/attest", CHALLENGE)).await.starts_with("HTTP/1.1 200"));
     }

@@ -24,6 +24,21 @@ async fn a_length_declared_too_large_is_refused_unread_and_a_slow_body_is_cut() 
     assert_eq!(client.send(slow).await.code(), (408, "REQUEST_TIMEOUT".into()));
 }
 
+#[tokio::test]
+async fn when_others_hold_all_the_room_a_body_is_told_to_come_again() {
+    let service = service(model(1, "never", long()));
+    let client = Client::attested(&service).await;
+    let all = service.bodies.available_permits();
+    let held = service.bodies.clone().try_acquire_many_owned(u32::try_from(all).unwrap()).unwrap();
+    let reply = client.infer(request()).await;
+    assert_eq!(reply.code(), (503, "BUSY".into()));
+    assert!(reply.headers.contains_key("retry-after"));
+    drop(held);
+    assert_eq!(client.infer(request()).await.status, 200, "control");
+    assert_eq!(client.call("POST", "/v2/models/m/infer", vec![b'['; 65 * 1024]).await.code().0, 413);
+    assert_eq!(service.bodies.available_permits(), all, "given back, by those that were refused too");
+}
+
 /// A body that never sends anything.
 pub(super) struct Never;
 

@@ -155,6 +155,30 @@ async fn a_run_that_is_given_up_keeps_its_slot_until_the_runner_stopped() {
 }
 
 #[tokio::test]
+async fn who_hangs_up_ends_no_runner_that_has_time_left() {
+    let (words, heard) = mpsc::channel::<()>();
+    let (runner, hold, _playing) = played(&spec(), move |mut side| {
+        // In the midst of one long operator it hears of no stop.
+        let run = side.next().unwrap();
+        heard.recv().unwrap();
+        side.say(&Report::Failed(run.job, Failure::Stopped));
+        let run = side.next().unwrap();
+        side.echo(&run);
+        let _ = side.next();
+    });
+    let (inputs, outputs) = (tagged(1), y());
+    {
+        let given_up = runner.run(&inputs, &outputs, soon());
+        tokio::pin!(given_up);
+        assert!(futures_pending(given_up.as_mut()).await);
+    }
+    tokio::time::sleep(5 * spec().grace).await;
+    assert!(!hold.was_killed(), "its own deadline is not over");
+    words.send(()).unwrap();
+    assert!(runner.run(&inputs, &outputs, soon()).await.is_ok());
+}
+
+#[tokio::test]
 async fn a_run_that_waits_in_the_runner_does_not_kill_it() {
     let (words, heard) = mpsc::channel::<()>();
     let (runner, hold, _playing) = played(&spec(), move |mut side| {
