@@ -161,7 +161,7 @@ impl ChoreError {
                 "`cargo xtask fuzz --target NAME` goes on; make the found input a committed case once it is mended"
             }
             Self::BenchIncomplete { .. } => {
-                "install what is missing (Debian: apt-get install age gpg openssl; rage and Python's packages need a network)"
+                "install what is named above (for `bench sealed` on Debian: apt-get install age gpg openssl); the rest needs a network"
             }
             Self::BenchProgram(_) => {
                 "its own message stands above; is there memory and disk for it? --mib makes it smaller"
