@@ -166,6 +166,10 @@ impl Booting {
         let library = Library::read(library)?;
         library.is_measured(words, &own.measurement)?;
         let runtime = Runtime::start(&library, &config)?;
+        // The nursery, whose children load models, is gone its own way by now.
+        if !vouchsafe_system::keep_freed_memory() {
+            return Err(EnclaveError::System("keep freed memory"));
+        }
         if let Some(kept) = ground.kept() {
             authority::keep(kept)?;
         }

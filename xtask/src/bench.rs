@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use crate::bench_sealed;
 use crate::bench_serve;
+use crate::build::Profile;
 use crate::error::ChoreError;
 use crate::workspace::{Workspace, ended_well};
 
@@ -37,7 +38,18 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<u8, ChoreErr
 
 /// The release build of an example.
 pub(crate) fn example(workspace: &Workspace, package: &str, name: &str) -> Result<PathBuf, ChoreError> {
-    built(workspace, &["build", "--release", "--package", package, "--example", name])
+    example_in(workspace, Profile::Release, package, name)
+}
+
+/// An example, built with this profile.
+pub(crate) fn example_in(
+    workspace: &Workspace,
+    profile: Profile,
+    package: &str,
+    name: &str,
+) -> Result<PathBuf, ChoreError> {
+    let words = ["build", "--package", package, "--example", name];
+    built(workspace, &words.into_iter().chain(profile.flag()).collect::<Vec<_>>())
 }
 
 /// Runs cargo, which makes one program; returns its path.

@@ -11,7 +11,7 @@ use crate::bench_serve_peers::{self as peers, Peers};
 use crate::bench_serve_plain::Plain;
 use crate::bench_serve_stage::{self as stage, Stage};
 use crate::bench_table::Verdicts;
-use crate::build;
+use crate::build::{self, Profile};
 use crate::error::ChoreError;
 use crate::onnxruntime;
 use crate::workspace::{Workspace, make_dir};
@@ -22,23 +22,31 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<u8, ChoreErr
     let arguments = Arguments::parse(args)?;
     let place = workspace.target().join("bench/serve");
     make_dir(&place)?;
+    // What serves customers is optimised as a whole; whether everything runs is found out without that.
+    let profile = if arguments.quick { Profile::Release } else { Profile::Image };
     let programs = match &arguments.programs {
         Some(folder) => folder.clone(),
-        None => build::release_binaries(workspace)?,
+        None if arguments.quick => build::release_binaries(workspace)?,
+        None => {
+            let folder = place.join("programs");
+            build::image_binaries(workspace, &folder)?;
+            folder
+        }
     };
-    let load = Load::build(workspace)?;
+    let load = Load::build(workspace, profile)?;
     let models = Models::make(workspace, &place)?;
     let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
     let library = onnxruntime::library(workspace)?;
-    let plain = Plain::build(workspace, &library, &models, threads)?;
+    let plain = Plain::build(workspace, profile, &library, &models, threads)?;
     eprintln!("set-up: sealing the models, starting a broker and an enclave");
     let stage = Stage::set(&programs, &models, stage::folder(workspace)?)?;
     let kinds = peers::ALL.iter().filter(|kind| arguments.wants(kind.name));
     let peers = Peers::start(workspace, &place, &models, &load, kinds, threads)?;
     println!(
-        "servers: {} rounds of {} ms, all contenders in turn in each; {threads} processors, {threads} threads for each model, none spins",
+        "servers: {} rounds of {} ms, all contenders in turn in each; {threads} processors, {threads} threads for each model, none spins; profile {}",
         arguments.rounds,
-        arguments.millis()
+        arguments.millis(),
+        profile.dir()
     );
     for peer in &peers.running {
         println!("  {:<12} without TLS; xtask/bench/serve/requirements/{}.txt", peer.kind.title, peer.kind.name);

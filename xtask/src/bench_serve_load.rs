@@ -12,6 +12,7 @@ use crate::bench;
 use crate::bench_serve_models::{MODELS, Request};
 use crate::bench_serve_process::{cpu_seconds, pin, resident_kib, tree};
 use crate::bench_serve_table::Sample;
+use crate::build::Profile;
 use crate::error::ChoreError;
 use crate::workspace::{Workspace, ended_well};
 
@@ -50,8 +51,8 @@ pub(crate) struct Load {
 
 impl Load {
     /// Builds it.
-    pub(crate) fn build(workspace: &Workspace) -> Result<Self, ChoreError> {
-        Ok(Self { program: bench::example(workspace, "xtask", "serve_load")? })
+    pub(crate) fn build(workspace: &Workspace, profile: Profile) -> Result<Self, ChoreError> {
+        Ok(Self { program: bench::example_in(workspace, profile, "xtask", "serve_load")? })
     }
 
     /// One answer; nothing when there is none.

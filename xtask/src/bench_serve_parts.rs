@@ -264,6 +264,8 @@ fn channel(bench: &Bench<'_>, ours: &Server, verdicts: &mut Verdicts) -> Result<
         let title = format!("channel: TLS adds to a kept-alive request, {what}");
         at_most(verdicts, &title, of(TLS, field), Some(of(PLAIN, field)), "us", most);
     }
+    let cpu = |name| of(name, Field::Cpu);
+    verdicts.ratio("channel: TLS to plain, CPU of the server", cpu(TLS), cpu(PLAIN), "us", Target::None);
     Ok(())
 }
 

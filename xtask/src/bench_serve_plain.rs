@@ -12,6 +12,7 @@ use crate::bench_serve_load::{Channel, Target};
 use crate::bench_serve_models::Models;
 use crate::bench_serve_stage::Service;
 use crate::bench_serve_table::Sample;
+use crate::build::Profile;
 use crate::error::ChoreError;
 use crate::workspace::Workspace;
 
@@ -39,11 +40,12 @@ impl Plain {
     /// Builds it.
     pub(crate) fn build(
         workspace: &Workspace,
+        profile: Profile,
         library: &Path,
         models: &Models,
         threads: usize,
     ) -> Result<Self, ChoreError> {
-        let program = bench::example(workspace, "vouchsafe-enclave", NAME)?;
+        let program = bench::example_in(workspace, profile, "vouchsafe-enclave", NAME)?;
         Ok(Self { program, library: library.to_owned(), folder: models.folder().to_owned(), threads })
     }
 

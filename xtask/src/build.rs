@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -26,6 +26,8 @@ pub(crate) const OTHERS: [(&str, &str); 3] = [
 pub(crate) enum Profile {
     Dev,
     Release,
+    /// Optimised as a whole, which takes minutes: as the measured program is in a guest image.
+    Image,
 }
 
 impl Profile {
@@ -34,6 +36,7 @@ impl Profile {
         match self {
             Self::Dev => "debug",
             Self::Release => "release",
+            Self::Image => "image",
         }
     }
 
@@ -42,6 +45,7 @@ impl Profile {
         match self {
             Self::Dev => None,
             Self::Release => Some("--release"),
+            Self::Image => Some("--profile=image"),
         }
     }
 }
@@ -53,6 +57,21 @@ pub(crate) fn release_binaries(workspace: &Workspace) -> Result<PathBuf, ChoreEr
     let dir = workspace.target().join(Profile::Release.dir());
     onnxruntime::install(&library, &dir)?;
     Ok(dir)
+}
+
+/// Builds the release programs and the measured one as a guest image has it, beside each other in the directory `dir`.
+pub(crate) fn image_binaries(workspace: &Workspace, dir: &Path) -> Result<(), ChoreError> {
+    let built = release_binaries(workspace)?;
+    make_dir(dir)?;
+    onnxruntime::install(&onnxruntime::library(workspace)?, dir)?;
+    for program in others() {
+        copy_atomic(&built.join(program), &dir.join(program))?;
+    }
+    eprintln!("build: {ENCLAVE} once more, with the profile of guest images (the first time takes minutes)");
+    let mut enclave = cargo_build(workspace, Profile::Image);
+    enclave.args(["--package", ENCLAVE, "--bin", ENCLAVE]);
+    wait("building the enclave", enclave)?;
+    copy_atomic(&workspace.target().join(Profile::Image.dir()).join(ENCLAVE), &dir.join(ENCLAVE))
 }
 
 /// Builds what the tests run and copies it to a directory of its own, since `cargo test` builds
@@ -90,7 +109,7 @@ pub(crate) fn others() -> impl Iterator<Item = &'static str> {
     OTHERS.iter().map(|(_, program)| *program)
 }
 
-fn modified(path: &std::path::Path) -> Option<std::time::SystemTime> {
+fn modified(path: &Path) -> Option<std::time::SystemTime> {
     fs::metadata(path).and_then(|meta| meta.modified()).ok()
 }
 

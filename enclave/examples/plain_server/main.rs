@@ -26,6 +26,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
+use vouchsafe_enclave::serve::accept::BUFFER;
 use vouchsafe_enclave::serve::patient::Patient;
 use vouchsafe_enclave::serve::session::Session;
 use vouchsafe_enclave::serve::strict::{Refused, Strict};
@@ -35,8 +36,6 @@ type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
 const USAGE: &str = "plain_server serve here|runner LIBRARY FOLDER THREADS | plain_server time LIBRARY FOLDER THREADS";
 const PATIENCE: Duration = Duration::from_secs(30);
-/// As the enclave's own.
-const BUFFER: usize = 64 * 1024;
 
 fn main() -> Outcome {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -51,10 +50,12 @@ fn main() -> Outcome {
             let identity = Identity::generate()?;
             let acceptor = TlsAcceptor::from(identity.server.clone());
             if *place == "here" {
+                keep()?;
                 serve(acceptor, || bare::prepare(library, &models, threads.parse()?))
             } else {
                 // The nursery is forked while there is one thread, before there is a runtime.
                 let runners = gate::runners(library, &models)?;
+                keep()?;
                 serve(acceptor, || gate::prepare(identity, runners))
             }
         }
@@ -63,6 +64,11 @@ fn main() -> Outcome {
         }
         _ => Err(USAGE.into()),
     }
+}
+
+/// As the enclave does once its nursery is forked.
+fn keep() -> Outcome {
+    if vouchsafe_system::keep_freed_memory() { Ok(()) } else { Err("the allocator keeps nothing".into()) }
 }
 
 /// What answers on a new connection: a router, and a session where its handlers want one.

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::binary;
 use crate::dtype::Dtype;
 use crate::error::OipError;
-use crate::request::Request;
+use crate::request::{Request, Wanted};
 use crate::tensor::Tensor;
 
 /// An answer's body and the length of its JSON part.
@@ -45,7 +45,7 @@ impl Answer {
         let binary =
             || outputs.iter().zip(&request.outputs).filter(|(_, wanted)| wanted.binary).map(|(tensor, _)| tensor);
         let tail: usize = binary().map(|tensor| tensor.data.len()).sum();
-        let mut body = Vec::with_capacity(estimate(outputs) + pad_to.unwrap_or(0));
+        let mut body = Vec::with_capacity(estimate(outputs, request).saturating_add(pad_to.unwrap_or(0)));
         body.extend_from_slice(b"{\"model_name\":");
         json(&mut body, model)?;
         body.extend_from_slice(b",\"model_version\":");
@@ -73,9 +73,12 @@ impl Answer {
     }
 }
 
-fn estimate(outputs: &[Tensor]) -> usize {
+fn estimate(outputs: &[Tensor], request: &Request) -> usize {
     // Binary data takes its own length, a number written out about three times that of an FP32.
-    outputs.iter().fold(256, |sum, tensor| sum.saturating_add(tensor.data.len().saturating_mul(3)).saturating_add(128))
+    let size =
+        |(tensor, wanted): (&Tensor, &Wanted)| tensor.data.len().saturating_mul(if wanted.binary { 1 } else { 3 });
+    let sizes = outputs.iter().zip(&request.outputs).map(size);
+    sizes.fold(256, |sum, size| sum.saturating_add(size).saturating_add(128))
 }
 
 fn output(out: &mut Vec<u8>, tensor: &Tensor, binary: bool) -> Result<(), OipError> {

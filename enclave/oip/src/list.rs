@@ -113,7 +113,7 @@ where
 
 #[inline(always)]
 fn comma(at: &mut Cursor<'_>, index: usize) -> Option<()> {
-    if index == 0 || at.skip(b',') {
+    if index == 0 || at.expect(b',') {
         return Some(());
     }
     at.space();

@@ -31,7 +31,7 @@ use super::strict::{MARK, Refused, Strict};
 use crate::error::EnclaveError;
 
 /// hyper's own limit lies above what is handed to it, so that the refusal is ours.
-const BUFFER: usize = 8 * MAX_HEAD;
+pub const BUFFER: usize = 8 * MAX_HEAD;
 /// After an answer that leaves a body unread, so much of it is read and forgotten, so that the answer arrives.
 const LINGER: (usize, Duration) = (16 << 20, Duration::from_secs(2));
 /// A connection that has not fetched evidence by then ends: health probes come again, and others want its place.

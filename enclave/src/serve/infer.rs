@@ -28,7 +28,7 @@ use crate::model::Model;
 /// JSON up to this size is read and written at once; above it, other sessions of this thread would wait too long.
 const TEXT_HERE: usize = 128 * 1024;
 /// And so are hashes and rules over bodies up to this size.
-const BYTES_HERE: usize = 1 << 20;
+const BYTES_HERE: usize = 2 << 20;
 /// Text of an input may be a fourth as long as the tensor: `1,` is eight bytes of FP64.
 const GROWTH: usize = 4;
 const HEADER_LENGTH_NAME: HeaderName = HeaderName::from_static("inference-header-content-length");

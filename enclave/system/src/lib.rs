@@ -9,7 +9,7 @@ mod shared;
 mod tdx;
 
 pub use fork::{Forked, Namespace, close_others, end, fork, has_one_thread, ignore_requests_to_end, own_namespace};
-pub use memory::{return_freed_memory, wipe_freed_memory};
+pub use memory::{keep_freed_memory, return_freed_memory, wipe_freed_memory};
 pub use secret::{SecretBuffer, has_room, leave_out_of_dumps, wipe};
 pub use shared::SharedMemory;
 pub use tdx::{TDREPORT_LEN, TdxGuest};

@@ -10,6 +10,10 @@ use std::ffi::{c_int, c_void};
 /// Blocks from this size on get pages of their own, which go back to the kernel when freed, unless a heap has so much free. Written down,
 /// the size no longer grows.
 const OWN_PAGES: usize = 128 * 1024;
+/// The same for who has to do with many blocks of a mebibyte: new pages cost more than all the copies of a body.
+const OWN_PAGES_LATER: usize = 4 << 20;
+/// Then a heap keeps so much that is free and overwritten.
+const KEPT_FREE: usize = 32 << 20;
 /// In the word before a block, which has its length: it has pages of its own (glibc 2.36, malloc/malloc.c, IS_MMAPPED).
 const IS_MAPPED: usize = 2;
 
@@ -90,6 +94,18 @@ pub fn wipe_freed_memory() -> bool {
     let found =
         ours.iter().all(|(name, own)| unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) } == own.cast_mut());
     own_pages == 1 && found
+}
+
+/// From now on blocks of up to 4 MiB come from a heap, which keeps them for the next ones, overwritten. For who reads and writes bodies;
+/// whoever loads a model does better without it. Says whether the allocator does so.
+#[must_use]
+#[allow(unsafe_code)]
+pub fn keep_freed_memory() -> bool {
+    // SAFETY: mallopt takes two integers, touches the allocator's own settings under its own lock, and refuses what it does not know.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, OWN_PAGES_LATER as c_int) == 1
+            && libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT_FREE as c_int) == 1
+    }
 }
 
 /// Gives whole pages of freed memory back to the kernel now.
@@ -199,6 +215,24 @@ mod tests {
         // SAFETY: as above; control: the C library's own does not overwrite.
         unsafe { __libc_free(block.cast()) };
         assert!(eye.left(block.addr(), 5000) > 4000, "control");
+    }
+
+    #[test]
+    fn what_a_heap_keeps_for_bodies_holds_nothing() {
+        assert!(wipe_freed_memory() && keep_freed_memory());
+        let mut eye = Eye::new();
+        let len = 8 * OWN_PAGES;
+        for _ in 0..3 {
+            let (block, behind) = (block(len), block(len));
+            // SAFETY: both are this test's own, used last here.
+            unsafe {
+                assert!(!is_mapped(block.cast()) && !is_mapped(behind.cast()), "control: from a heap");
+                libc::free(block.cast());
+                libc::free(behind.cast());
+            }
+            assert!(eye.left(block.addr(), len) <= KEPT && eye.left(behind.addr(), len) <= KEPT);
+        }
+        assert!(wipe_freed_memory(), "control: others find it as it was");
     }
 
     #[test]

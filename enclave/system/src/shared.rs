@@ -92,18 +92,23 @@ impl SharedMemory {
         true
     }
 
-    /// Copies what stands at `at`. False, and nothing is copied, if there are not so many bytes.
+    /// A copy of the `len` bytes that stand at `at`. Nothing if there are not so many, or no memory for them.
     #[must_use]
     #[inline(never)]
     #[allow(unsafe_code)]
-    pub fn read(&self, at: usize, out: &mut [u8]) -> bool {
-        let Some(from) = self.place(at, out.len()) else { return false };
-        // SAFETY: `from` begins that many bytes of the mapping, and `out`, a unique reference, is none of them. Should the other process
-        // write meanwhile, the copy holds some mixture of bytes: any bytes are valid.
-        unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), out.as_mut_ptr(), out.len()) };
+    pub fn read(&self, at: usize, len: usize) -> Option<Vec<u8>> {
+        let from = self.place(at, len)?;
+        let mut out = Vec::new();
+        out.try_reserve_exact(len).ok()?;
+        // SAFETY: `from` begins that many bytes of the mapping, and the vector's own memory has room for them and is none of them. Should
+        // the other process write meanwhile, the copy holds some mixture of bytes: any bytes are valid. All `len` are written by then.
+        unsafe {
+            std::ptr::copy_nonoverlapping(from.as_ptr(), out.as_mut_ptr(), len);
+            out.set_len(len);
+        }
         // Whoever looks at the copy looks at these bytes, not at the memory once more: the compiler may not know where they came from.
-        zeroize::optimization_barrier(out);
-        true
+        zeroize::optimization_barrier(out.as_slice());
+        Some(out)
     }
 
     /// Overwrites a range with zeros; whole pages of a large one go back to the kernel. What of it lies beyond the end is left out.
@@ -200,21 +205,16 @@ mod tests {
 
     use super::*;
 
-    fn read(memory: &SharedMemory, at: usize, len: usize) -> Option<Vec<u8>> {
-        let mut out = vec![0xEE; len];
-        memory.read(at, &mut out).then_some(out)
-    }
-
     #[test]
     fn two_mappings_are_one_memory() {
         let (one, fd) = SharedMemory::new(3 * PAGE + 5).unwrap();
         let two = SharedMemory::map(&fd, 3 * PAGE + 5).unwrap();
         assert_eq!((one.len(), two.is_empty()), (3 * PAGE + 5, false));
         assert!(one.write(PAGE - 2, b"tensor"));
-        assert_eq!(read(&two, PAGE - 2, 6).unwrap(), b"tensor");
+        assert_eq!(two.read(PAGE - 2, 6).unwrap(), b"tensor");
         assert_eq!(two.borrow(PAGE..PAGE + 4), Some(&b"nsor"[..]));
         drop(one);
-        assert_eq!(read(&two, PAGE - 2, 6).unwrap(), b"tensor", "each has its own mapping");
+        assert_eq!(two.read(PAGE - 2, 6).unwrap(), b"tensor", "each has its own mapping");
     }
 
     #[test]
@@ -233,13 +233,13 @@ mod tests {
         ] {
             if len < 1000 {
                 assert_eq!(memory.write(at, &vec![1; len]), inside, "{at} {len}");
-                assert_eq!(read(&memory, at, len).is_some(), inside, "{at} {len}");
+                assert_eq!(memory.read(at, len).is_some(), inside, "{at} {len}");
             }
             assert_eq!(memory.borrow(at..at.wrapping_add(len)).is_some(), inside, "{at} {len}");
         }
         memory.wipe(90..usize::MAX);
         memory.wipe(200..300);
-        assert_eq!(read(&memory, 89, 11).unwrap(), [&[1][..], &[0; 10]].concat());
+        assert_eq!(memory.read(89, 11).unwrap(), [&[1][..], &[0; 10]].concat());
     }
 
     #[test]
@@ -256,7 +256,7 @@ mod tests {
             assert!(range.len() < LARGE || gone + 2 * PAGE as u64 >= range.len() as u64, "{range:?}: {gone}");
             let mut expected = vec![7; len];
             expected[range.clone()].fill(0);
-            assert!(read(&memory, 0, len).unwrap() == expected, "{range:?}");
+            assert!(memory.read(0, len).unwrap() == expected, "{range:?}");
         }
     }
 

@@ -10,7 +10,7 @@ mod port;
 mod prepare;
 pub mod qemu;
 
-use std::{fs::File, io, net::SocketAddr, time::Duration};
+use std::{fs::File, io, time::Duration};
 
 pub use machine::Machine;
 pub use prepare::{Ingredients, MachineParts, Prepared, SimulatedParts, prepare};
@@ -18,6 +18,7 @@ pub use prepare::{Ingredients, MachineParts, Prepared, SimulatedParts, prepare};
 use crate::{
     enclave::{Enclave, Message},
     event::Code,
+    relay::Target,
 };
 
 /// A running guest. It is killed when this is dropped.
@@ -67,12 +68,12 @@ impl Guest {
         }
     }
 
-    /// Where its service is, on the loopback interface.
+    /// Who accepts its connections.
     #[must_use]
-    pub fn address(&self) -> SocketAddr {
+    pub fn target(&self) -> Target {
         match self {
-            Self::Process(enclave) => enclave.address(),
-            Self::Machine(machine) => machine.address(),
+            Self::Process(_) => Target::Itself,
+            Self::Machine(machine) => Target::At(machine.address()),
         }
     }
 

@@ -30,7 +30,7 @@ const A_CENTURY: u64 = 100 * 366 * 86_400;
 /// Where the volume of packages lies unless told otherwise: it may be as large as all packages (hier(7)).
 const SCRATCH: &str = "/var/tmp";
 
-/// Start an enclave, relay TCP to it, restart it when it crashes.
+/// Start an enclave, bring clients to it, restart it when it crashes.
 ///
 /// The operator is trusted by nobody: whoever runs this sees sizes, times and addresses, never data or keys.
 #[derive(Parser)]
@@ -103,10 +103,10 @@ pub struct Cli {
     /// Give up when no enclave has served after so many seconds; 0 waits for ever [default: 60, virtual machines 120].
     #[arg(long, value_name = "SECONDS")]
     ready_timeout: Option<u64>,
-    /// Relay at most so many connections at once; more are closed on arrival [default: 512].
+    /// Relay at most so many connections to a machine at once; more are closed on arrival [default: 512].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     max_connections: Option<u16>,
-    /// Close a connection after so many seconds without a byte [default: 300].
+    /// Close a relayed connection after so many seconds without a byte [default: 300].
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     idle_timeout: Option<u64>,
     /// End, as with SIGTERM, when standard input ends: no launch outlives a killed program that started it.

@@ -4,7 +4,7 @@
 use std::{
     fs::{File, OpenOptions},
     io,
-    net::{SocketAddr, TcpListener},
+    net::TcpListener,
     os::{
         fd::{AsFd, AsRawFd, OwnedFd},
         unix::{
@@ -55,12 +55,11 @@ pub struct Enclave {
     channel: UnixStream,
     messages: mpsc::Receiver<Message>,
     exited: ProcessEnd,
-    address: SocketAddr,
 }
 
 impl Enclave {
-    /// Starts the sealed program and hands it device, configuration, models, library, listener and, where there is one, the
-    /// collateral file, in this order.
+    /// Starts the sealed program and hands it device, configuration, models, library, the listener on which it is to accept and, where
+    /// there is one, the collateral file, in this order.
     ///
     /// # Errors
     /// `LAUNCH_FILE` for the models directory and the collateral file, `ENCLAVE_SPAWN`, `HOST_CHANNEL`.
@@ -69,14 +68,12 @@ impl Enclave {
         config: &BoundConfig,
         models: &Path,
         collateral: Option<&Path>,
-        tee: Tee,
-        mode: Mode,
+        listener: &TcpListener,
+        (tee, mode): (Tee, Mode),
     ) -> Result<Self, LaunchError> {
         let models = open_directory(models).map_err(|e| LaunchError::File("the models directory", e.kind()))?;
         let collateral = collateral.map(open_collateral).transpose()?;
         let spawn_failed = |e: io::Error| LaunchError::EnclaveSpawn(e.kind());
-        let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(spawn_failed)?;
-        let address = listener.local_addr().map_err(spawn_failed)?;
         let (channel, theirs) = UnixStream::pair().map_err(spawn_failed)?;
         channel.set_write_timeout(Some(WRITE_TIMEOUT)).map_err(spawn_failed)?;
         // The path is resolved in the child, before its copy of the descriptor is closed by exec.
@@ -108,7 +105,7 @@ impl Enclave {
                 return Err(spawn_failed(e));
             }
         };
-        let enclave = Self { child, lines, channel, messages, exited, address };
+        let enclave = Self { child, lines, channel, messages, exited };
         let mut descriptors = vec![
             launched.device.as_fd(),
             config.as_fd(),
@@ -129,12 +126,6 @@ impl Enclave {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
-    }
-
-    /// Where its listener is, on the loopback interface.
-    #[must_use]
-    pub const fn address(&self) -> SocketAddr {
-        self.address
     }
 
     /// Its next message; `None` when it has closed the channel.

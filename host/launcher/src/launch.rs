@@ -18,7 +18,7 @@ use crate::{
     event::{Code, Renews, State},
     look::look_for_files,
     ready::ReadyFile,
-    relay::{self, Limits},
+    relay::{self, Limits, Target},
     renewal::Renewal,
     signals::{Signals, Wish},
     volume::{Volume, VolumeError},
@@ -66,9 +66,7 @@ pub async fn launch(spec: &LaunchSpec, on_event: &mut dyn FnMut(Event)) -> Resul
         mode: spec.backend.mode().as_str(),
         pid: std::process::id(),
     });
-    let (target, watched) = watch::channel(None);
-    let limits = Limits { max_connections: spec.max_connections, idle: spec.idle_timeout };
-    let relay = Relay { target, task: tokio::spawn(relay::serve(listener, watched, limits)).abort_handle() };
+    let relay = Relay::start(listener, spec).map_err(|e| LaunchError::Listen(e.kind()))?;
     let deadline = (!spec.ready_timeout.is_zero()).then(|| Instant::now() + spec.ready_timeout);
     let ready_file = ReadyFile::new(spec.ready_file.as_deref());
     let mut supervisor = Supervisor {
@@ -122,7 +120,7 @@ impl Supervisor<'_> {
         loop {
             self.served = None;
             let outcome = self.live_once(signals, on_event).await;
-            self.relay.point(None);
+            self.relay.point(Target::Nobody);
             self.ready_file.remove();
             was_ready |= self.served.is_some();
             let code = match outcome {
@@ -172,6 +170,7 @@ impl Supervisor<'_> {
         }
         // Here and not on a thread that may end: QEMU dies with the thread that started it.
         let guest = self.start(ingredients, &config)?;
+        self.relay.point(guest.target());
         let (measurement, config_digest) = (hex::encode(measurement), hex::encode(config.digest()));
         // The enclave holds its own copy now.
         drop(config);
@@ -186,7 +185,6 @@ impl Supervisor<'_> {
         let simulator_end = simulator.as_ref().map(|simulator| ProcessEnd::of(simulator.pid())).transpose();
         let simulator_end = simulator_end.map_err(|_| LaunchError::SimulatorFailed)?;
         self.simulator = simulator;
-        self.relay.point(Some(guest.address()));
         let ready = json!({
             "address": self.address.to_string(),
             "measurement": measurement,
@@ -208,8 +206,9 @@ impl Supervisor<'_> {
                 Ok(Guest::Machine(Box::new(machine)))
             }
             (Ingredients::Process(launched), _) => {
-                let mode = spec.backend.mode();
-                Enclave::start(&launched, config, &spec.models, collateral, spec.tee, mode).map(Guest::Process)
+                let words = (spec.tee, spec.backend.mode());
+                let listener = self.relay.public()?;
+                Enclave::start(&launched, config, &spec.models, collateral, listener, words).map(Guest::Process)
             }
             (Ingredients::Machine(_), None) => Err(LaunchError::QemuMissing),
         }
@@ -353,20 +352,36 @@ impl Supervisor<'_> {
     }
 }
 
-/// The relay's two handles: where it points, and how it ends.
+/// The public address: who accepts there, and the relay that does for a machine.
 struct Relay {
-    target: watch::Sender<Option<SocketAddr>>,
+    target: watch::Sender<Target>,
     task: AbortHandle,
+    /// For a process, which accepts by itself.
+    public: Option<std::net::TcpListener>,
 }
 
 impl Relay {
-    fn point(&self, target: Option<SocketAddr>) {
+    fn start(listener: TcpListener, spec: &LaunchSpec) -> std::io::Result<Self> {
+        let public = listener.into_std()?;
+        let listener = TcpListener::from_std(public.try_clone()?)?;
+        let (target, watched) = watch::channel(Target::Nobody);
+        let limits = Limits { max_connections: spec.max_connections, idle: spec.idle_timeout };
+        let task = tokio::spawn(relay::serve(listener, watched, limits)).abort_handle();
+        Ok(Self { target, task, public: Some(public) })
+    }
+
+    fn point(&self, target: Target) {
         self.target.send_replace(target);
     }
 
+    fn public(&self) -> Result<&std::net::TcpListener, LaunchError> {
+        self.public.as_ref().ok_or(LaunchError::Listen(ErrorKind::NotConnected))
+    }
+
     /// Stops accepting; open connections go on.
-    fn close(&self) {
+    fn close(&mut self) {
         self.task.abort();
+        self.public = None;
     }
 }
 

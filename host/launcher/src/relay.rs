@@ -1,5 +1,5 @@
-//! Turns connections to the public address into connections to the enclave's listener: TCP bytes, nothing else.
-//! TLS ends inside the enclave; the relay sees sizes, times and addresses, and can only deny service.
+//! Turns connections to the public address into connections to a machine's listener: TCP bytes, nothing else.
+//! TLS ends inside the enclave; the relay sees sizes, times and addresses, and can only deny service. A process accepts by itself.
 
 use std::{
     io,
@@ -32,16 +32,31 @@ pub struct Limits {
     pub idle: Duration,
 }
 
-/// Accepts for ever; connections go to wherever `target` says, and are closed while there is no enclave.
-pub async fn serve(listener: TcpListener, target: watch::Receiver<Option<SocketAddr>>, limits: Limits) {
+/// Who gets the connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Nobody: they are closed on arrival.
+    Nobody,
+    /// A guest that holds the same listener and accepts.
+    Itself,
+    /// Whoever listens there.
+    At(SocketAddr),
+}
+
+/// Accepts for ever, unless the guest does, and sees that connections go to wherever `target` says.
+pub async fn serve(listener: TcpListener, mut target: watch::Receiver<Target>, limits: Limits) {
     let slots = Arc::new(Semaphore::new(limits.max_connections));
-    loop {
-        let Ok((client, _)) = listener.accept().await else {
+    while target.wait_for(|target| *target != Target::Itself).await.is_ok() {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = target.changed() => continue,
+        };
+        let Ok((client, _)) = accepted else {
             // Out of descriptors, most likely: let some connections end.
             sleep(Duration::from_millis(50)).await;
             continue;
         };
-        let (Ok(slot), Some(address)) = (Arc::clone(&slots).try_acquire_owned(), *target.borrow()) else {
+        let (Ok(slot), Target::At(address)) = (Arc::clone(&slots).try_acquire_owned(), *target.borrow()) else {
             continue;
         };
         tokio::spawn(async move {
@@ -135,11 +150,11 @@ mod tests {
 
     use super::*;
 
-    async fn start(limits: Limits) -> (SocketAddr, TcpListener, watch::Sender<Option<SocketAddr>>) {
+    async fn start(limits: Limits) -> (SocketAddr, TcpListener, watch::Sender<Target>) {
         let public = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let enclave = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = public.local_addr().unwrap();
-        let (sender, target) = watch::channel(Some(enclave.local_addr().unwrap()));
+        let (sender, target) = watch::channel(Target::At(enclave.local_addr().unwrap()));
         tokio::spawn(serve(public, target, limits));
         (address, enclave, sender)
     }
@@ -172,8 +187,34 @@ mod tests {
         let _peer = enclave.accept().await.unwrap();
         assert!(is_closed(&mut TcpStream::connect(address).await.unwrap()).await);
         drop(first);
-        target.send(None).unwrap();
+        target.send(Target::Nobody).unwrap();
         assert!(is_closed(&mut TcpStream::connect(address).await.unwrap()).await);
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_accepts_gets_every_connection_until_it_is_gone() {
+        let public = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        public.set_nonblocking(true).unwrap();
+        let address = public.local_addr().unwrap();
+        let guest = TcpListener::from_std(public.try_clone().unwrap()).unwrap();
+        let (target, watched) = watch::channel(Target::Nobody);
+        let limits = Limits { max_connections: 1, idle: Duration::from_millis(100) };
+        tokio::spawn(serve(TcpListener::from_std(public).unwrap(), watched, limits));
+        for _ in 0..3 {
+            assert!(is_closed(&mut TcpStream::connect(address).await.unwrap()).await);
+            target.send(Target::Itself).unwrap();
+            for _ in 0..20 {
+                let mut client = TcpStream::connect(address).await.unwrap();
+                let (mut peer, _) =
+                    timeout(Duration::from_secs(5), guest.accept()).await.expect("not taken away").unwrap();
+                peer.write_all(b"x").await.unwrap();
+                assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 1);
+            }
+            // It has gone and left one waiting.
+            let mut left = TcpStream::connect(address).await.unwrap();
+            target.send(Target::Nobody).unwrap();
+            assert!(is_closed(&mut left).await);
+        }
     }
 
     #[tokio::test]

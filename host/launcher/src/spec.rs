@@ -199,9 +199,9 @@ pub struct LaunchSpec {
     pub ready_file: Option<PathBuf>,
     /// How long the first start may take; zero waits for ever.
     pub ready_timeout: Duration,
-    /// How many connections are relayed at once.
+    /// How many connections to a machine are relayed at once. A process accepts by itself, within the limits of its configuration.
     pub max_connections: usize,
-    /// When a connection without traffic is closed.
+    /// When a relayed connection without traffic is closed.
     pub idle_timeout: Duration,
     /// The virtual machine; not looked at by `sim-process`.
     pub machine: MachineSpec,

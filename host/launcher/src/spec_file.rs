@@ -13,8 +13,8 @@
 //! listen = "127.0.0.1:8443"
 //! ready_file = "/run/vouchsafe/ready"
 //! ready_timeout = 120            # seconds; 60 for sim-process; 0 waits for ever
-//! max_connections = 512
-//! idle_timeout = 300             # seconds
+//! max_connections = 512          # to a machine; a process has the limits of its configuration
+//! idle_timeout = 300             # seconds; likewise
 //! # The sim-* backends:
 //! simulator_root = "sim-root"
 //! simulator = "vouchsafe-simulator"

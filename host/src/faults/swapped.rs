@@ -1,7 +1,7 @@
 //! Turns a configuration that is bound and another one that is handed over into what the enclave says to that.
 //! The lab is the launcher here: the shipped one binds what it hands over, so a host who lies brings a launcher of his own.
 
-use std::time::Duration;
+use std::{net::TcpListener, time::Duration};
 
 use tokio::{runtime::Builder, time::timeout};
 use vouchsafe_attestation::Mode;
@@ -51,7 +51,9 @@ fn launched(lab: &Lab, bound: &str, given: &str) -> Result<Heard, Failure> {
     };
     let guest = simulator.launch(&request).map_err(failed)?;
     let models = world.dir.join(launch.models);
-    let enclave = Enclave::start(&guest, &given, &models, None, lab.tee, Mode::Simulation).map_err(failed)?;
+    let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(|_| broken("the lab's listener"))?;
+    let words = (lab.tee, Mode::Simulation);
+    let enclave = Enclave::start(&guest, &given, &models, None, &listener, words).map_err(failed)?;
     // The enclave holds its own copies now; its device must have no second holder.
     drop(guest);
     let pid = enclave.pid();

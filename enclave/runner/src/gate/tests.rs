@@ -157,9 +157,7 @@ impl Side {
     fn input(&self, run: &Run) -> Vec<u8> {
         let place = &run.inputs[0].1;
         let part = self.layout.in_request(run.slot, place.at, place.len).unwrap();
-        let mut bytes = vec![0; place.len];
-        assert!(self.memory.read(part.start, &mut bytes));
-        bytes
+        self.memory.read(part.start, place.len).unwrap()
     }
 
     fn write(&self, run: &Run, at: usize, bytes: &[u8]) {
@@ -224,10 +222,9 @@ async fn an_answer_is_what_the_runner_put_there() {
 async fn nothing_is_left_of_a_request_or_an_answer() {
     let (runner, _hold, playing) = played(&spec(), |mut side| {
         let mut before = Vec::new();
-        let mut all = vec![0; side.layout.total()];
         while let Some(run) = side.next() {
             // All but the request that is there now.
-            assert!(side.memory.read(0, &mut all));
+            let mut all = side.memory.read(0, side.layout.total()).unwrap();
             let own = side.layout.in_request(run.slot, run.inputs[0].1.at, run.inputs[0].1.len).unwrap();
             all[own].fill(0);
             before.push(all.iter().filter(|byte| **byte != 0).count());
