@@ -6,7 +6,7 @@ use std::num::NonZero;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -34,6 +34,9 @@ use crate::serve::metrics::Metrics;
 use crate::serve::{Service, accept};
 use crate::tls::Identity;
 use crate::unseal::Unsealer;
+
+/// How long freed memory may be kept.
+const GIVE_BACK: Duration = Duration::from_secs(30);
 
 /// The supplies are here, the device is chosen; nothing of the configuration has been parsed.
 pub struct Booting {
@@ -273,6 +276,7 @@ impl Unsealed {
         let listener = tokio::net::TcpListener::from_std(listener).map_err(|_| EnclaveError::System("listen"))?;
         let (stop, stopping) = watch::channel(false);
         let accepting = tokio::spawn(accept::serve(service, listener, config.max_connections, stopping));
+        tokio::spawn(give_back());
         let keeper = Arc::new(Keeper::new(unsealer, registry, config.models));
         keeper.start();
         Ok(Serving { keeper, stop, accepting })
@@ -290,6 +294,15 @@ impl Serving {
     pub async fn stop(self) {
         let _ = self.stop.send(true);
         let _ = self.accepting.await;
+    }
+}
+
+/// Gives freed memory back now and then: its blocks are kept for the next bodies, and a burst may have left many.
+async fn give_back() {
+    loop {
+        tokio::time::sleep(GIVE_BACK).await;
+        // It fails with the runtime alone.
+        let _ = tokio::task::spawn_blocking(vouchsafe_system::return_freed_memory).await;
     }
 }
 
@@ -338,7 +351,7 @@ async fn supervise(
                 serving.stop().await;
                 return Ok(());
             }
-            // Nobody is left to relay to: end at once.
+            // The launcher, without whom nobody comes: end at once.
             Some(HostRequest::Gone) | None => return Ok(()),
         }
     }

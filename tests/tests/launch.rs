@@ -1,4 +1,4 @@
-//! Turns the launcher's program and a stand-in enclave into a life: start, relay, reload, crash, restart, stop.
+//! Turns the launcher's program and a stand-in enclave into a life: start, serve, reload, crash, restart, stop.
 //! It proves nothing about the real enclave, which other scenarios launch; the stand-in does what its config says.
 
 #![allow(clippy::unwrap_used, reason = "helpers of a test fail as the test does")]
@@ -143,12 +143,11 @@ impl Drop for Launch {
     }
 }
 
-/// One line to the stand-in through the relay, and its answer.
+/// One line to the stand-in at the launcher's address, and its answer.
 fn ask(address: &str, question: &str) -> Value {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     writeln!(stream, "{question}").unwrap();
-    // The relay hands this half-close on and still brings the answer back.
     stream.shutdown(Shutdown::Write).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();

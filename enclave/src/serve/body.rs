@@ -14,6 +14,9 @@ use vouchsafe_runner::RunnerError;
 
 use crate::error::EnclaveError;
 
+/// Memory is taken for at most so many times the bytes that came.
+const EARLY: usize = 8;
+
 /// Room for bodies that nobody else has meanwhile.
 pub type Room = Option<OwnedSemaphorePermit>;
 
@@ -60,13 +63,19 @@ async fn collect(
         if (all.len() as u64).saturating_add(data.len() as u64) > limit {
             return Err(EnclaveError::BodyTooLarge(limit));
         }
-        if all.is_empty() {
-            // Addresses, not memory: pages come with the bytes.
-            all.reserve(declared.unwrap_or(0));
+        if data.len() > all.capacity() - all.len() {
+            all.reserve(ahead(all.len(), data.len(), declared.unwrap_or(0)));
         }
         all.extend_from_slice(&data);
     }
     Ok((all.freeze(), room))
+}
+
+/// So much more memory is taken for a body of which `len` bytes are there and `more` have come: for all of what was declared as soon as an
+/// eighth of it is there. What is only declared takes next to none, since a block that is freed is overwritten, used or not.
+fn ahead(len: usize, more: usize, declared: usize) -> usize {
+    let known = len.saturating_add(more).saturating_mul(EARLY);
+    more.max(declared.min(known).saturating_sub(len))
 }
 
 /// How the body is encoded.
@@ -103,4 +112,19 @@ pub async fn discard(body: Body, limit: u64, deadline: Instant) {
     let drain = async { while let Some(Ok(_)) = body.frame().await {} };
     // Whatever is left after that closes the connection.
     let _ = tokio::time::timeout_at(deadline, drain).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_only_declared_takes_next_to_no_memory() {
+        assert_eq!(ahead(0, 1, 4 << 20), EARLY);
+        assert_eq!(ahead(0, 256 << 10, 1 << 20), 1 << 20, "all at once");
+        assert_eq!(ahead(256 << 10, 256 << 10, 1 << 20), 768 << 10, "what is left");
+        assert_eq!(ahead(100, 50, 0), 50, "chunks declare nothing");
+        assert_eq!(ahead(100, 50, 120), 50, "more than was declared");
+        assert_eq!(ahead(1, usize::MAX, usize::MAX), usize::MAX);
+    }
 }

@@ -190,8 +190,8 @@ mod tests {
 
     #[test]
     fn freed_blocks_hold_nothing() {
-        assert!(wipe_freed_memory());
         let mut eye = Eye::new();
+        assert!(wipe_freed_memory());
         for len in [200, 1000, 5000, 100_000, OWN_PAGES, 3 * OWN_PAGES] {
             let block = block(len);
             let address = block.addr();
@@ -217,28 +217,45 @@ mod tests {
         assert!(eye.left(block.addr(), 5000) > 4000, "control");
     }
 
+    /// How many pages of a place are there.
+    fn resident(address: *mut u8, len: usize) -> usize {
+        let start = address.map_addr(|at| at.next_multiple_of(4096));
+        let mut pages = vec![0_u8; len / 4096 - 1];
+        // SAFETY: the kernel writes a byte for each of the pages, or, when the heap has become shorter, none.
+        unsafe { libc::mincore(start.cast(), pages.len() * 4096, pages.as_mut_ptr()) };
+        pages.iter().filter(|page| **page & 1 == 1).count()
+    }
+
     #[test]
-    fn what_a_heap_keeps_for_bodies_holds_nothing() {
-        assert!(wipe_freed_memory() && keep_freed_memory());
+    fn what_a_heap_keeps_for_bodies_is_there_and_holds_nothing() {
         let mut eye = Eye::new();
+        assert!(wipe_freed_memory() && keep_freed_memory());
         let len = 8 * OWN_PAGES;
         for _ in 0..3 {
-            let (block, behind) = (block(len), block(len));
+            let (one, two) = (block(len), block(len));
             // SAFETY: both are this test's own, used last here.
             unsafe {
-                assert!(!is_mapped(block.cast()) && !is_mapped(behind.cast()), "control: from a heap");
-                libc::free(block.cast());
-                libc::free(behind.cast());
+                assert!(!is_mapped(one.cast()) && !is_mapped(two.cast()), "control: from a heap");
+                libc::free(one.cast());
+                libc::free(two.cast());
             }
-            assert!(eye.left(block.addr(), len) <= KEPT && eye.left(behind.addr(), len) <= KEPT);
+            assert!(eye.left(one.addr(), len) <= KEPT && eye.left(two.addr(), len) <= KEPT);
+            assert!(resident(one, len) > 200 && resident(two, len) > 200, "kept for the next");
         }
-        assert!(wipe_freed_memory(), "control: others find it as it was");
+        // Not the last one of its heap, which keeps that.
+        let (one, behind) = (block(len), block(len));
+        // SAFETY: as above.
+        unsafe { libc::free(one.cast()) };
+        return_freed_memory();
+        assert!(resident(one, len) < 200, "control: now they are gone");
+        // SAFETY: as above.
+        unsafe { libc::free(behind.cast()) };
     }
 
     #[test]
     fn a_block_that_grows_or_shrinks_keeps_its_bytes_and_leaves_none() {
-        assert!(wipe_freed_memory());
         let mut eye = Eye::new();
+        assert!(wipe_freed_memory());
         for (from, to) in [(200, 5000), (5000, 100), (5000, 200_000), (300_000, 500), (300_000, 900_000), (1000, 900)] {
             let behind = make_room();
             let old = block(from);

@@ -371,6 +371,10 @@ impl Relay {
     }
 
     fn point(&self, target: Target) {
+        if let Some(public) = &self.public {
+            // A process that had the listener could have changed this for both; the relay must not stand still in it.
+            let _ = public.set_nonblocking(true);
+        }
         self.target.send_replace(target);
     }
 

@@ -49,7 +49,10 @@ pub async fn serve(listener: TcpListener, mut target: watch::Receiver<Target>, l
     while target.wait_for(|target| *target != Target::Itself).await.is_ok() {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = target.changed() => continue,
+            changed = target.changed() => match changed {
+                Ok(()) => continue,
+                Err(_) => return,
+            },
         };
         let Ok((client, _)) = accepted else {
             // Out of descriptors, most likely: let some connections end.

@@ -18,6 +18,7 @@ use std::{
     },
 };
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use serde_json::{Value, json};
 
@@ -54,9 +55,12 @@ fn main() {
     }
     let here = Arc::clone(&shared);
     std::thread::spawn(move || {
-        for client in TcpListener::from(listener).incoming() {
+        let listener = TcpListener::from(listener);
+        // The launcher has it too, and does not let it block.
+        while poll(&mut [PollFd::new(&listener, PollFlags::IN)], None).is_ok() {
+            let Ok((client, _)) = listener.accept() else { continue };
             let shared = Arc::clone(&here);
-            std::thread::spawn(move || answer(client.unwrap(), &shared));
+            std::thread::spawn(move || answer(client, &shared));
         }
     });
     println!("a public line\u{1b}[31m");
