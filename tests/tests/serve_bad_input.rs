@@ -209,6 +209,27 @@ fn compressed_bodies_are_bounded_and_whole() {
     control("compressed bodies");
 }
 
+#[test]
+fn bodies_that_are_only_declared_take_no_memory() {
+    let resident = || memory(Family::of(Live::shared().launcher()).gate);
+    let before = resident();
+    let wires: Vec<Wire> = (0..60)
+        .map(|_| {
+            let mut wire = Wire::attested(address());
+            wire.raw(format!("POST {INFER} HTTP/1.1\r\nHost: e\r\nContent-Length: 4000000\r\n\r\n1").as_bytes());
+            wire
+        })
+        .collect();
+    control("sixty bodies that do not come");
+    let during = resident();
+    drop(wires);
+    control("sixty clients that have gone");
+    let after = resident();
+    let mib = [before, during, after].map(|bytes| bytes >> 20);
+    println!("the gate's memory: {mib:?} MiB before, with 60 bodies of 4 MB declared, after");
+    assert!(during.max(after) < before + (96 << 20), "{mib:?}");
+}
+
 fn memory(pid: u32) -> u64 {
     status(pid, "VmRSS").trim_end_matches(" kB").parse::<u64>().unwrap_or(0) << 10
 }
