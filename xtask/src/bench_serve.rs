@@ -115,7 +115,7 @@ pub(crate) struct Arguments {
 impl Arguments {
     fn parse(args: &[String]) -> Result<Self, ChoreError> {
         let quick = args.iter().any(|arg| arg == "--quick");
-        let (rounds, soak) = if quick { (2, 20_000) } else { (7, 1_000_000) };
+        let (rounds, soak) = if quick { (2, 20_000) } else { (21, 1_000_000) };
         let mut out = Self { quick, rounds, only: None, soak, strict: false, programs: None };
         let mut words = args.iter();
         while let Some(word) = words.next() {
@@ -146,7 +146,7 @@ impl Arguments {
 
     /// How long one contender's turn is.
     pub(crate) fn millis(&self) -> u64 {
-        if self.quick { 400 } else { 2000 }
+        if self.quick { 400 } else { 700 }
     }
 
     /// Whether this part is measured.
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn the_arguments_are_rounds_parts_a_number_and_flags() {
         let full = parse("").unwrap();
-        assert_eq!((full.quick, full.rounds, full.soak, full.millis()), (false, 7, 1_000_000, 2000));
+        assert_eq!((full.quick, full.rounds, full.soak, full.millis()), (false, 21, 1_000_000, 700));
         let quick = parse("--rounds 3 --quick --only tiny --soak 5 --strict --programs d").unwrap();
         assert_eq!(
             quick,

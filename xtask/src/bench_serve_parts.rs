@@ -12,7 +12,7 @@ use crate::bench_serve_models::{Form, Models, Request};
 use crate::bench_serve_peers::Peers;
 use crate::bench_serve_plain::{Place, Plain};
 use crate::bench_serve_stage::{Enclave, Stage};
-use crate::bench_serve_table::{Board, Field, at_least, at_most};
+use crate::bench_serve_table::{Board, Field, adds, at_least, at_most};
 use crate::bench_table::{Target, Verdicts};
 use crate::error::ChoreError;
 use crate::workspace::Workspace;
@@ -159,17 +159,19 @@ fn minilm(bench: &Bench<'_>, peers: &Peers, ours: &Server, verdicts: &mut Verdic
         }
         board.print(&format!("MiniLM, sequence {length}, 1 client"));
         println!();
-        let p50 = |name: &str| board.median(name, Field::P50);
-        let (json, binary) = (p50(&named(OURS, Form::Json)), p50(&named(OURS, Form::Binary)));
-        let title = |what: &str| format!("MiniLM {length}, p50: {what}");
-        verdicts.ratio(&title("ours, binary, to in-process"), binary, p50(IN_PROCESS), "us", Target::AtMost(most));
-        verdicts.ratio(&title("ours, JSON, to in-process"), json, p50(IN_PROCESS), "us", Target::None);
-        verdicts.ratio(&title("ours, binary, to spinning"), binary, p50(SPINNING), "us", Target::None);
+        let (json, binary) = (named(OURS, Form::Json), named(OURS, Form::Binary));
+        let mut told = |what: &str, names: (&str, &str), target| {
+            let ratio = board.paired(names, Field::P50, |of, to| of / to);
+            verdicts.paired(&format!("MiniLM {length}, p50: {what}"), ratio, "us", target);
+        };
+        told("ours, binary, to in-process", (&binary, IN_PROCESS), Target::AtMost(most));
+        told("ours, JSON, to in-process", (&json, IN_PROCESS), Target::None);
+        told("ours, binary, to spinning", (&binary, SPINNING), Target::None);
         for contender in contenders.iter().filter(|contender| contender.peer.is_some()) {
-            let mine = if contender.name.ends_with(Form::Binary.word()) { binary } else { json };
+            let mine = if contender.name.ends_with(Form::Binary.word()) { &binary } else { &json };
             let better = contender.name.starts_with("Triton") || contender.name.starts_with("FastAPI");
             let target = if better { Target::AtMost(1.0) } else { Target::None };
-            verdicts.ratio(&title(&format!("ours to {}", contender.name)), mine, p50(&contender.name), "us", target);
+            told(&format!("ours to {}", contender.name), (mine, &contender.name), target);
         }
     }
     Ok(())
@@ -190,10 +192,10 @@ fn tiny(bench: &Bench<'_>, peers: &Peers, ours: &Server, verdicts: &mut Verdicts
     println!();
     let of = |name, field| board.median(name, field);
     let us = "us";
-    at_most(verdicts, "tiny: gate and runner add, p50", of(RUNNER, Field::P50), Some(of(HERE, Field::P50)), us, 25.0);
-    at_most(verdicts, "tiny: gate and runner add, CPU", of(RUNNER, Field::Cpu), Some(of(HERE, Field::Cpu)), us, 20.0);
-    at_most(verdicts, "tiny: attested, p50 in all", of(WHOLE, Field::P50), None, us, 120.0);
-    at_most(verdicts, "tiny: attested, CPU in all", of(WHOLE, Field::Cpu), None, us, 55.0);
+    adds(verdicts, "tiny: gate and runner add, p50", &board, (RUNNER, HERE), (Field::P50, us), 25.0);
+    adds(verdicts, "tiny: gate and runner add, CPU", &board, (RUNNER, HERE), (Field::Cpu, us), 20.0);
+    at_most(verdicts, "tiny: attested, p50 in all", of(WHOLE, Field::P50), us, 120.0);
+    at_most(verdicts, "tiny: attested, CPU in all", of(WHOLE, Field::Cpu), us, 55.0);
     drop((here, runner));
     for clients in [1, CLIENTS] {
         let contenders = bench.all(peers, ours, "tiny")?;
@@ -202,14 +204,14 @@ fn tiny(bench: &Bench<'_>, peers: &Peers, ours: &Server, verdicts: &mut Verdicts
         println!();
         for contender in contenders.iter().filter(|contender| contender.peer.is_some()) {
             let form = if contender.name.ends_with(Form::Binary.word()) { Form::Binary } else { Form::Json };
-            let rate = |name: &str| board.median(name, Field::PerSecond);
             let title = format!("tiny, {clients} clients, per s: ours to {}", contender.name);
             let target = match contender.peer.map(|peer| peer.kind.title) {
                 Some("Triton") if clients == CLIENTS => Target::AtLeast(3.0),
                 Some("KServe") if clients == CLIENTS => Target::AtLeast(15.0),
                 _ => Target::None,
             };
-            verdicts.ratio(&title, rate(&named(OURS, form)), rate(&contender.name), "per s", target);
+            let ratio = board.paired((&named(OURS, form), &contender.name), Field::PerSecond, |of, to| of / to);
+            verdicts.paired(&title, ratio, "per s", target);
         }
     }
     if !bench.arguments.quick {
@@ -236,14 +238,14 @@ fn many(bench: &Bench<'_>, peers: &Peers, ours: &Server, verdicts: &mut Verdicts
     println!();
     let mine = named(OURS, Form::Json);
     let of = |name: &str, field| board.median(name, field);
-    let rate = |name: &str| of(name, Field::PerSecond);
+    let rates = |of: &str, to: &str| board.paired((of, to), Field::PerSecond, |of, to| of / to);
     let title = |what: &str| format!("MiniLM 32, {CLIENTS} clients: {what}");
-    verdicts.ratio(&title("per s, to FastAPI"), rate(&mine), rate("FastAPI, json"), "per s", Target::AtLeast(1.0));
+    verdicts.paired(&title("per s, to FastAPI"), rates(&mine, "FastAPI, json"), "per s", Target::AtLeast(1.0));
     if peers.find("Triton").is_some() {
-        verdicts.ratio(&title("per s, to Triton"), rate(&mine), rate("Triton, json"), "per s", Target::None);
+        verdicts.paired(&title("per s, to Triton"), rates(&mine, "Triton, json"), "per s", Target::None);
     }
     verdicts.ratio(&title("p99 to p50"), of(&mine, Field::P99), of(&mine, Field::P50), "us", Target::AtMost(1.5));
-    verdicts.ratio(&title("with receipts, to without"), rate(RECEIPTS), rate(&mine), "per s", Target::AtLeast(0.95));
+    verdicts.paired(&title("with receipts, to without"), rates(RECEIPTS, &mine), "per s", Target::AtLeast(0.95));
     Ok(())
 }
 
@@ -259,13 +261,12 @@ fn channel(bench: &Bench<'_>, ours: &Server, verdicts: &mut Verdicts) -> Result<
     let board = bench.rounds(&contenders, bench.amount(1, true))?;
     board.print("4 KiB binary, kept alive, 1 client, all on one processor");
     println!();
-    let of = |name, field| board.median(name, field);
     for (what, field, most) in [("p50", Field::P50, 8.0), ("p99", Field::P99, 15.0)] {
         let title = format!("channel: TLS adds to a kept-alive request, {what}");
-        at_most(verdicts, &title, of(TLS, field), Some(of(PLAIN, field)), "us", most);
+        adds(verdicts, &title, &board, (TLS, PLAIN), (field, "us"), most);
     }
-    let cpu = |name| of(name, Field::Cpu);
-    verdicts.ratio("channel: TLS to plain, CPU of the server", cpu(TLS), cpu(PLAIN), "us", Target::None);
+    let cpu = board.paired((TLS, PLAIN), Field::Cpu, |of, to| of / to);
+    verdicts.paired("channel: TLS to plain, CPU of the server", cpu, "us", Target::None);
     Ok(())
 }
 
@@ -281,7 +282,7 @@ fn tensors(bench: &Bench<'_>, peers: &Peers, ours: &Server, verdicts: &mut Verdi
     let board = bench.rounds(&contenders, bench.amount(1, false))?;
     board.print("A tensor of 1 MiB there and back, 1 client");
     println!();
-    at_most(verdicts, "1 MiB binary there and back, plain, p50", board.median(PLAIN, Field::P50), None, "us", 800.0);
+    at_most(verdicts, "1 MiB binary there and back, plain, p50", board.median(PLAIN, Field::P50), "us", 800.0);
     json_speed(bench.workspace, verdicts)
 }
 
@@ -352,9 +353,9 @@ fn soak(bench: &Bench<'_>, enclave: &Enclave, verdicts: &mut Verdicts) -> Result
     let (requests, rate) = (number("requests").unwrap_or(0.0), number("per_s").unwrap_or(0.0));
     println!("\nSoak: {requests} marked requests from {CLIENTS} clients to four models, {rate:.0} per second");
     at_least(verdicts, "soak: answered", Some(requests), "requests", bench.arguments.soak as f64);
-    at_most(verdicts, "soak: answers that belong to another request", number("wrong"), None, "answers", 0.0);
-    at_most(verdicts, "soak: refused", number("refused"), None, "requests", 0.0);
-    at_most(verdicts, "soak: requests without an answer", number("broken"), None, "requests", 0.0);
+    at_most(verdicts, "soak: answers that belong to another request", number("wrong"), "answers", 0.0);
+    at_most(verdicts, "soak: refused", number("refused"), "requests", 0.0);
+    at_most(verdicts, "soak: requests without an answer", number("broken"), "requests", 0.0);
     let mib = |kib: u64| Some(kib as f64 / 1024.0);
     verdicts.ratio(
         "soak: resident memory at the end, to a tenth of it",

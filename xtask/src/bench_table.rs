@@ -77,12 +77,16 @@ pub(crate) struct Verdicts {
 impl Verdicts {
     /// One line: the ratio with the two numbers that it comes from, in `unit`, and its target.
     pub(crate) fn ratio(&mut self, what: &str, of: Option<f64>, to: Option<f64>, unit: &str, target: Target) {
-        let (Some(of), Some(to)) = (of, to) else {
+        self.paired(what, of.zip(to).map(|(of, to)| (of / to, of, to)), unit, target);
+    }
+
+    /// The same for a ratio that is not that of the two numbers beside it, but the median of the rounds' ratios.
+    pub(crate) fn paired(&mut self, what: &str, ratio: Option<(f64, f64, f64)>, unit: &str, target: Target) {
+        let Some((value, of, to)) = ratio else {
             self.absent += 1;
             println!("{what:<54} NOT MEASURED");
             return;
         };
-        let value = of / to;
         let word = |met| if met { "met" } else { "MISSED" };
         let (verdict, met) = match target {
             Target::AtLeast(least) => (format!("target at least {least:.2}: {}", word(value >= least)), value >= least),
